@@ -1,0 +1,109 @@
+"""Database access: SQLAlchemy Core on SQLite (default) or Postgres.
+
+    db = Database.sqlite(home.database)
+    with db.write() as connection:      # one transaction, writers queue up
+        connection.execute(table.insert().values(...))
+
+Each layer that owns tables declares them on `metadata` and calls `db.create()`.
+"""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, create_engine, event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import NullPool
+
+from .errors import ConfigurationError, HomeDamaged
+
+metadata = MetaData()
+"""The tables of every layer."""
+
+
+class Database:
+    """One database; safe to share between threads and, by transactions, between processes."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        if not self.is_sqlite and not url.startswith("postgresql"):
+            raise ConfigurationError(f"{url.split('://')[0]!r} is no database Pawl knows: use sqlite or postgresql.")
+        if self.is_sqlite:
+            self.engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30})
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_immediate)
+        else:
+            self.engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True)
+
+    @classmethod
+    def sqlite(cls, path: Path) -> "Database":
+        """Open a SQLite file in WAL mode with `synchronous=FULL`."""
+        return cls(f"sqlite:///{path}")
+
+    def create(self) -> None:
+        """Create the tables that are missing; safe to call from several processes at once.
+
+        Raises:
+            HomeDamaged: the file is not a database, or is cut or locked.
+        """
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7261)")
+            metadata.create_all(connection)
+
+    @contextmanager
+    def write(self) -> Generator[Connection]:
+        """A transaction that commits at the end and rolls back on an exception.
+
+        On SQLite it takes the writer's lock at once, so that read-then-write never deadlocks.
+
+        Raises:
+            HomeDamaged: the database can't be read or written at all.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except (OperationalError, DatabaseError) as error:
+            if _is_damage(error):
+                raise HomeDamaged(
+                    f"The database {self.url} can't be used: {error.orig}. Restore it from a backup, "
+                    "or start another home with --home."
+                ) from error
+            raise
+
+    read = write
+    """Reads use the same short transactions; a reader sees one moment."""
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by the listener below
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _is_damage(error: DatabaseError) -> bool:
+    text = str(error.orig).lower()
+    return any(
+        mark in text
+        for mark in (
+            "not a database",
+            "malformed",
+            "disk i/o",
+            "unable to open",
+            "readonly",
+            "could not connect",
+        )
+    )

@@ -1,0 +1,29 @@
+"""Settings: one frozen object, read from `PAWL_*` variables and overridden by arguments."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where things are and how much they may take; every field is also `PAWL_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="PAWL_", frozen=True, extra="ignore")
+
+    home: Path = Path(".pawl")
+    """Folder of databases, artefacts and run dirs."""
+    database_url: str | None = None
+    """`postgresql://...` puts registry, ledger and checkpoints on Postgres; none means SQLite in the home."""
+    model_url: str | None = None
+    """Base URL of an OpenAI-compatible server, with `/v1`; none starts the local model."""
+    model_name: str | None = None
+    """Model to ask for at `model_url`; none asks the server what it serves."""
+    model_api_key: SecretStr | None = None
+    """Key for `model_url`. Held by the controller alone; sandboxes and the judge never see it."""
+    cache: Path = Path.home() / ".cache" / "pawl"
+    """Converted base models and downloads, shared between homes."""
+    threads: int = Field(default=2, ge=1)
+    """CPU threads that the local model and the trainer may use."""
+    workers: int = Field(default=2, ge=1)
+    """Verifications that run side by side."""
