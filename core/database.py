@@ -68,8 +68,9 @@ class Database:
                 yield connection
         except (OperationalError, DatabaseError) as error:
             if _is_damage(error):
+                where = self.engine.url.render_as_string(hide_password=True)
                 raise HomeDamaged(
-                    f"The database {self.url} can't be used: {error.orig}. Restore it from a backup, "
+                    f"The database {where} can't be used: {error.orig}. Restore it from a backup, "
                     "or start another home with --home."
                 ) from error
             raise
@@ -105,5 +106,7 @@ def _is_damage(error: DatabaseError) -> bool:
             "unable to open",
             "readonly",
             "could not connect",
+            "connection failed",
+            "server closed the connection",
         )
     )

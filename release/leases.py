@@ -1,0 +1,155 @@
+"""Leases: one process runs a campaign at a time.
+
+    with Lease(db, campaign) as lease:
+        ...                 # renewed in the background
+        lease.renew()       # at boundaries: raises if somebody took it over
+
+A lease that has run out may be taken, and so may one whose holder is gone from this machine, so that after
+`kill -9` nobody waits.
+"""
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Column, Float, Integer, Row, String, Table, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..core import Conflict, Database, PawlError
+from ..core.database import metadata
+from ..core.faults import point
+from ..core.tables import insert_new, serialise
+
+leases_table = Table(
+    "leases",
+    metadata,
+    Column("campaign", String, primary_key=True),
+    Column("token", String, nullable=False),
+    Column("host", String, nullable=False),
+    Column("machine", String, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", String, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+
+
+class Lease:
+    """The right to run one campaign, held while the context is open.
+
+    Args:
+        db: the database that the competitors share.
+        campaign: what to run.
+        seconds: how long the lease outlives its last renewal; clocks of the machines must agree much better.
+        heartbeat: renew in a background thread, three times in that span.
+
+    Raises:
+        Conflict: on entry, another process holds it; on `renew`, another process took it over.
+    """
+
+    def __init__(self, db: Database, campaign: str, *, seconds: float = 60.0, heartbeat: bool = True) -> None:
+        self._db = db
+        self._campaign = campaign
+        self._seconds = seconds
+        self._heartbeat = heartbeat
+        self._token = uuid4().hex
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Lease":
+        c = leases_table.c
+        mine = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "started": _start_time(os.getpid()),
+            "expires": time.time() + self._seconds,
+        }
+        with self._db.write() as connection:
+            serialise(connection, f"lease {self._campaign}")
+            if not insert_new(connection, leases_table, {"campaign": self._campaign, **mine}):
+                holder = connection.execute(select(leases_table).where(c.campaign == self._campaign)).one()
+                left = holder.expires - time.time()
+                if left > 0 and not _is_gone(holder):
+                    raise Conflict(
+                        f"Campaign {self._campaign} is run by process {holder.pid} on {holder.host}, whose lease has "
+                        f"{left:.0f} s to go. Wait for it or end it; `pawl status {self._campaign}` shows where it is."
+                    )
+                connection.execute(leases_table.update().where(c.campaign == self._campaign).values(**mine))
+        point("lease.taken")
+        self._ended.clear()
+        if self._heartbeat:
+            self._thread = threading.Thread(target=self._beat, name=f"lease-{self._campaign}", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        c = leases_table.c
+        with self._db.write() as connection:
+            connection.execute(leases_table.delete().where(c.campaign == self._campaign, c.token == self._token))
+
+    def renew(self) -> None:
+        """Extend the lease by its full span.
+
+        Raises:
+            Conflict: somebody took it over after it ran out; what this process still does would be done twice.
+        """
+        c = leases_table.c
+        with self._db.write() as connection:
+            renewed = connection.execute(
+                leases_table.update()
+                .where(c.campaign == self._campaign, c.token == self._token)
+                .values(expires=time.time() + self._seconds)
+            )
+        if renewed.rowcount == 0:
+            raise Conflict(
+                f"The lease on campaign {self._campaign} ran out and another process took it over. "
+                "This one stops here; the campaign goes on there."
+            )
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._seconds / 3):
+            try:
+                self.renew()
+            except Conflict:
+                return
+            except (PawlError, SQLAlchemyError):
+                continue  # the next beat, or the caller's own renew, will tell
+
+
+def _machine() -> str:
+    """What pids are unique within: one boot of one kernel, one pid namespace."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, in clock ticks since boot (proc(5), stat field 22); empty if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    state, *fields = stat.rpartition(")")[2].split()
+    return "" if state in "ZX" else fields[18]
+
+
+def _is_gone(holder: Row[Any]) -> bool:
+    if holder.machine != _machine():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # somebody else's, and /proc may hide it
+    return _start_time(holder.pid) != holder.started
