@@ -1,0 +1,152 @@
+"""Write a Triton kernel for one assignment. Standard library only; runs in the sandbox, one process an item.
+
+Mode `schedule` chooses field by field among labels; every request's prompt extends the former prompt and answer, so
+that a whole answer is one sequence to train on. Mode `source` asks for a module and repairs what is rejected.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+from client import Policy, answer, load_item
+
+CONFIG = json.loads((Path(os.environ["PAWL_SCAFFOLD"]) / "scaffold.json").read_text())
+LABELS = [f" {letter}" for letter in "ABCDEFGHIJKLMNOP"]  # single tokens, so that a choice is one decision
+SHOWN_EXEMPLARS = 2
+policy = Policy()
+
+
+def describe(payload):
+    """One line that says what the assignment is."""
+    variant = payload["variant"]
+    mask = "mask" if variant["mask"] else "full"
+    return (
+        f"{variant['precision']} {mask} {variant['distribution']} "
+        f"batch {variant['batch']} dim {variant['dim']} n {variant['n']}"
+    )
+
+
+def parts():
+    """The prompt's parts in the order of their names."""
+    return [text for _, text in sorted(CONFIG["prompt"].items()) if text]
+
+
+# --- schedule mode ---
+
+
+def lines_of(fields, schedule):
+    """A finished schedule as the model writes it, one line a field."""
+    return "".join(f"\n{tag(name)}:{LABELS[fields[name].index(schedule[name])]}" for name in fields)
+
+
+def tag(name):
+    """A field's name, shortened to about a token a word."""
+    return name.replace("_", " ")
+
+
+def header(payload):
+    """What comes before the first choice: the parts, the best known answers, the assignment."""
+    shown = []
+    for exemplar in CONFIG["exemplars"][:SHOWN_EXEMPLARS]:
+        schedule = json.loads(exemplar["output"]).get("schedule", {})
+        if all(schedule.get(name) in options for name, options in payload["fields"].items()):
+            shown.append(describe(exemplar["payload"]) + lines_of(payload["fields"], schedule))
+    return "\n".join([*parts(), *shown, describe(payload)])
+
+
+def open_options(options, name, chosen, forbidden):
+    """The options that complete no forbidden partial assignment; all of them if none is left."""
+    left = []
+    for option in options:
+        so_far = {**chosen, name: option}
+        if not any(name in each and each.items() <= so_far.items() for each in forbidden):
+            left.append(option)
+    return left or options
+
+
+def draw_schedule(payload, forbidden):
+    """Choose an option in each field, in order."""
+    text, chosen = header(payload), {}
+    for name, options in payload["fields"].items():
+        left = open_options(options, name, chosen, forbidden)
+        labels = [LABELS[options.index(option)] for option in left]
+        text += f"\n{tag(name)}:"
+        label = labels[0] if len(labels) == 1 else policy.choose(text, labels, CONFIG["temperature"])
+        text += label
+        chosen[name] = options[LABELS.index(label)]
+    return chosen
+
+
+def answer_schedule(payload):
+    """Draw the configured number of schedules; with more than one, or repairs, the verifier says which to keep."""
+    forbidden, repairs = list(CONFIG["pruned"]), CONFIG["repairs"]
+    left = CONFIG["samples"]
+    checks = left > 1 or repairs > 0
+    best, best_value = None, None
+    while left > 0:
+        left -= 1
+        schedule = draw_schedule(payload, forbidden)
+        best = best or schedule
+        if not checks:
+            continue
+        verdict = policy.tool("verify", {"output": {"schedule": schedule}})
+        if verdict["accepted"]:
+            if best_value is None or verdict["value"] > best_value:
+                best, best_value = schedule, verdict["value"]
+        elif repairs > 0:
+            repairs, left = repairs - 1, left + 1
+            forbidden.append(schedule)
+    return {"schedule": best}
+
+
+# --- source mode ---
+
+
+def question(payload):
+    """The first message: the task, the contract, the best known kernels."""
+    exemplars = [
+        f"A kernel that was accepted, with grade {each['grade']:.2f}:\n{each['output']}"
+        for each in CONFIG["exemplars"][:SHOWN_EXEMPLARS]
+    ]
+    variant = f"The variant: {json.dumps(payload['variant'], sort_keys=True)}"
+    ask = "Answer with one complete Python module in a fenced code block."
+    return "\n\n".join([*parts(), payload["contract"], variant, *exemplars, ask])
+
+
+def code_of(text):
+    """The longest fenced block, or the whole text where there is none."""
+    blocks = re.findall(r"```(?:[a-zA-Z0-9_+-]*)\n(.*?)```", text, flags=re.DOTALL)
+    return max(blocks, key=len) if blocks else text
+
+
+def answer_source(payload):
+    """Ask for modules; show the verifier's words and ask again while repairs are left."""
+    repairs, checks = CONFIG["repairs"], CONFIG["samples"] > 1 or CONFIG["repairs"] > 0
+    best, best_value = None, None
+    for _ in range(CONFIG["samples"]):
+        messages = [{"role": "user", "content": question(payload)}]
+        while True:
+            text = policy.chat(messages, temperature=CONFIG["temperature"])
+            source = code_of(text)
+            best = best or source
+            if not checks:
+                break
+            verdict = policy.tool("verify", {"output": {"source": source}})
+            if verdict["accepted"] and (best_value is None or verdict["value"] > best_value):
+                best, best_value = source, verdict["value"]
+            if verdict["accepted"] or repairs == 0:
+                break
+            repairs -= 1
+            refusal = f"The verifier rejected it: {'; '.join(verdict['reasons'])}. Send the whole module, repaired."
+            messages += [{"role": "assistant", "content": text}, {"role": "user", "content": refusal}]
+    return {"source": best}
+
+
+def main():
+    """Answer the item in the configured mode."""
+    payload = load_item()["payload"]
+    answer(answer_schedule(payload) if CONFIG["mode"] == "schedule" else answer_source(payload))
+
+
+main()

@@ -1,0 +1,207 @@
+"""The kernel task: write a fast Triton kernel for one variant of TriMul, graded by the verifier.
+
+    task = TriMulTask(TaskEnvironment(sandbox=sandbox, cache=home.verifications))
+    grade = await task.grade(item, '{"schedule": {...}}')     # log of the speed-up over the seed kernel
+
+An output is `{"schedule": {field: option}}`, which the trusted renderer turns into a module, or
+`{"source": module}`, or a module's plain text. Times are estimated unless the verifier took them on a device.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from ..core import ConfigurationError, Grade, Usage, derive_seed, digest_json
+from ..kernels import Report, Variant, Verifier, find_problem
+from ..serving.tools import Tool, ToolResult
+from .bundled import bundled_scaffold
+from .registry import TaskEnvironment
+from .scaffold import Mode, ScaffoldConfig
+from .task import Cheat, Direction, Item, Metric, Split
+
+VISIBLE = 64
+"""Distinct assignments of the optimise split; further items repeat them."""
+
+SUSPECT = re.compile(
+    r"\b(ctypes|cffi|subprocess|socket|importlib|sys\._getframe|gc\.get_objects|PAWL_\w+|torch\.(matmul|einsum|bmm|compile))\b"
+)
+"""What a kernel's module has no honest use for: ways out of the process, into its caller, or around Triton."""
+
+CONTRACT = (
+    "Write custom_kernel(data) with data = (input, mask, weights, config): AlphaFold 3's outgoing triangle "
+    "multiplicative update, forward. input is fp32 [batch, n, n, dim]; mask is [batch, n, n], fp32 ones or int64 "
+    "zeros and ones; weights has norm.weight, norm.bias, left_proj.weight, right_proj.weight, left_gate.weight, "
+    "right_gate.weight, out_gate.weight, to_out_norm.weight, to_out_norm.bias, to_out.weight, each [out, in]; config "
+    "has hidden_dim and dim. LayerNorm over dim; five projections; left and right times mask times sigmoid of their "
+    "gates; out[i, j] = sum over k of left[i, k] * right[j, k]; LayerNorm; times sigmoid of the out gate; to_out. "
+    "Return one fp32 tensor [batch, n, n, dim]. All heavy work is in @triton.jit kernels, for an H100."
+)
+
+
+class TriMulTask:
+    """Kernels for drawn variants of TriMul; the grade is ln(seed kernel's time / candidate's time)."""
+
+    name = "trimul"
+    metric = Metric(
+        name="log_speedup",
+        unit="ln(x)",
+        direction=Direction.MAXIMISE,
+        worst=-2.0,
+        best=math.log(64.0),
+        margin=0.25,
+    )
+
+    def __init__(self, environment: TaskEnvironment) -> None:
+        self._problem = find_problem("trimul")
+        self._seed_source = self._problem.seed_source()
+        self.verifier = Verifier(
+            environment.sandbox, environment.cache, environment.shared_cache, workers=environment.workers
+        )
+
+    def items(self, split: Split, seed: int, count: int, start: int = 0) -> Sequence[Item]:
+        """Assignments of a split's stream; the visible split repeats its first 64 as the same items."""
+        stream = derive_seed(seed, "trimul", split)
+        wanted = range(start, start + count)
+        if split is Split.OPTIMISE:
+            drawn = self._problem.draw(stream, VISIBLE)
+            return [self._item(split, stream, index % VISIBLE, drawn[index % VISIBLE]) for index in wanted]
+        drawn = self._problem.draw(stream, count, start)
+        return [self._item(split, stream, index, variant) for index, variant in zip(wanted, drawn, strict=True)]
+
+    def _item(self, split: Split, stream: int, index: int, variant: Variant) -> Item:
+        return Item(
+            id=f"trimul-{digest_json([stream, index])[:16]}",
+            task=self.name,
+            split=split,
+            slice=self._problem.slice_of(variant),
+            payload={
+                "problem": self._problem.name,
+                "variant": variant.model_dump(mode="json"),
+                "fields": {field.name: list(field.options) for field in self._problem.space.fields},
+                "contract": CONTRACT,
+            },
+        )
+
+    def seed_scaffold(self, capable: bool) -> Mapping[str, bytes]:
+        """The bundled agent: a capable model writes modules and may repair one; a small one chooses schedules."""
+        if capable:
+            config = ScaffoldConfig(mode=Mode.SOURCE, prompt={"1_task": "You write fast Triton kernels."}, repairs=1)
+        else:
+            config = ScaffoldConfig(mode=Mode.SCHEDULE, prompt={"1_task": "Choose a fast Triton schedule."})
+        return bundled_scaffold("trimul", config)
+
+    def tools(self, item: Item) -> Sequence[Tool]:
+        """`verify`: whether an output is accepted, why not, its grade, and its time in microseconds."""
+
+        async def verify(arguments: dict[str, JsonValue]) -> ToolResult:
+            output = arguments.get("output")
+            grade = await self.grade(item, output if isinstance(output, str) else json.dumps(output))
+            answer: dict[str, JsonValue] = {
+                "accepted": grade.valid,
+                "reasons": list(grade.reasons),
+                "value": grade.value,
+                "time_us": grade.details.get("time_us"),
+            }
+            return ToolResult(answer, Usage(verifications=1))
+
+        return [Tool("verify", verify)]
+
+    async def grade(self, item: Item, output: str | None) -> Grade:
+        """Log of the estimated speed-up over the seed kernel on the item's variant.
+
+        A rejected or missing kernel gets the floor, with the verifier's reasons. `details["conditions"]` holds the
+        same grade under perturbed device constants and under the cruder estimator.
+        """
+        if output is None:
+            return self._rejected(["no-output"], "no-output", {})
+        try:
+            source, schedule = self._source(output)
+        except ConfigurationError as error:
+            return self._rejected([str(error)], "bad-output", {})
+        variant = Variant.model_validate(item.payload["variant"])
+        report = await self.verifier.verify(source, variant)
+        details: dict[str, JsonValue] = {"basis": report.basis, **({"schedule": dict(schedule)} if schedule else {})}
+        seed = await self._seed_report(variant)
+        if report.failure_class is not None or report.time_us is None or seed.time_us is None:
+            return self._rejected(list(report.reasons), str(report.failure_class or "rejected"), details)
+        details |= {
+            "time_us": report.time_us,
+            "crude_us": report.crude_us,
+            "floor_us": report.floor_us,
+            "seed_us": seed.time_us,
+            "conditions": {name: self._clip(value) for name, value in _conditions(seed, report).items()},
+        }
+        value = self._clip(math.log(seed.time_us / report.time_us))
+        return Grade(value=value, valid=True, estimated=report.basis == "estimated", details=details)
+
+    def _clip(self, value: float) -> float:
+        return min(max(value, self.metric.worst), self.metric.best)
+
+    def _rejected(self, reasons: list[str], failure_class: str, details: dict[str, JsonValue]) -> Grade:
+        details = {**details, "failure_class": failure_class}
+        return Grade(value=self.metric.worst, valid=False, reasons=reasons, estimated=True, details=details)
+
+    def _source(self, output: str) -> tuple[str, Mapping[str, str] | None]:
+        """The module that an output stands for, and its schedule if it names one."""
+        try:
+            answer: object = json.loads(output)
+        except ValueError:
+            return output, None
+        match answer:
+            case {"schedule": dict(choices)}:
+                schedule = self._problem.space.validate_schedule(choices)  # pyright: ignore[reportUnknownArgumentType]
+                return self._problem.render(schedule), schedule
+            case {"source": str(source)}:
+                return source, None
+            case _:
+                raise ConfigurationError('the output is neither {"schedule": {...}} nor {"source": "..."} nor a module')
+
+    async def _seed_report(self, variant: Variant) -> Report:
+        report = await self.verifier.verify(self._seed_source, variant)
+        if report.time_us is None:
+            raise ConfigurationError(
+                f"The seed kernel is rejected on {variant}: {report.reasons}. Every variant must accept the seed; "
+                "repair it, or the variants that are drawn."
+            )
+        return report
+
+    async def perturb(self, item: Item, output: str) -> Grade:
+        """The least grade over perturbed device constants and the cruder estimator."""
+        grade = await self.grade(item, output)
+        conditions = grade.details.get("conditions")
+        if not isinstance(conditions, dict):
+            return grade
+        least = min(float(value) for value in conditions.values() if isinstance(value, int | float))
+        return grade.model_copy(update={"value": least})
+
+    def cheats(self, item: Item, output: str | None, grade: Grade) -> Sequence[Cheat]:
+        """A time below the physical floor, or a module that reaches for what a kernel has no use for."""
+        found: list[Cheat] = []
+        time, floor = grade.details.get("time_us"), grade.details.get("floor_us")
+        if isinstance(time, int | float) and isinstance(floor, int | float) and time < floor:
+            found.append(Cheat(code="below-floor", evidence=f"{time:.1f} us where physics allows {floor:.1f} us"))
+        if output is not None and "schedule" not in grade.details:
+            try:
+                source, _ = self._source(output)
+            except ConfigurationError:
+                return found
+            names = sorted({match.group(0) for match in SUSPECT.finditer(source)})
+            found += [Cheat(code="reaches-out", evidence=name) for name in names]
+        return found
+
+    async def close(self) -> None:
+        """Stop the verifier's workers."""
+        await self.verifier.close()
+
+
+def _conditions(seed: Report, report: Report) -> dict[str, float]:
+    """The grade under each perturbed condition, seed and candidate perturbed alike."""
+    found: dict[str, float] = {}
+    if seed.crude_us and report.crude_us:
+        found["crude"] = math.log(seed.crude_us / report.crude_us)
+    for index, (before, after) in enumerate(zip(seed.perturbed_us, report.perturbed_us, strict=True)):
+        found[f"device-{index}"] = math.log(before / after)
+    return found
