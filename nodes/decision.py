@@ -8,13 +8,9 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core import Usage
+from ..training.advantages import Objective
 
-
-class Objective(StrEnum):
-    """How rewards become advantages."""
-
-    ENTROPIC = "entropic"
-    GROUP_RELATIVE = "group_relative"
+__all__ = ["Decision", "Diagnosis", "Lever", "Objective", "Operator"]
 
 
 class Lever(StrEnum):

@@ -26,6 +26,7 @@ class Attempt:
     """One assignment that was put to the grader or the verifier."""
 
     trajectory: str
+    item: str
     assignment: Assignment
     accepted: bool
 
@@ -70,10 +71,10 @@ def attempts_of(trajectories: Iterable[Trajectory]) -> list[Attempt]:
                 accepted = step.result.get("accepted")
                 tried = assignment_of(step.arguments.get("output")) or assignment_of(step.arguments)
                 if isinstance(accepted, bool) and tried is not None and tried != final:
-                    found.append(Attempt(trajectory.id, tried, accepted))
+                    found.append(Attempt(trajectory.id, trajectory.item, tried, accepted))
         failed = signature(trajectory)
         if final is not None and (failed is None or failed.kind in REFUSALS):
-            found.append(Attempt(trajectory.id, final, failed is None))
+            found.append(Attempt(trajectory.id, trajectory.item, final, failed is None))
     return sorted(found, key=lambda one: (one.trajectory, sorted(one.assignment), one.accepted))
 
 
@@ -100,17 +101,16 @@ def always_refused(
         chance: expected number of patterns of each size that may be found by luck.
     """
     forbidden = [frozenset(pattern.items()) for pattern in known]
-    # The same assignment tried twice is one observation: a deterministic check says the same again.
-    accepted = sorted({one.assignment for one in attempts if one.accepted}, key=sorted)
-    refused = sorted(
-        {
-            one.assignment
-            for one in attempts
-            if not one.accepted and not any(pattern <= one.assignment for pattern in forbidden)
-        }
-        - set(accepted),
-        key=sorted,
+    # The same assignment at the same item is one observation: a deterministic check says the same again.
+    distinct = sorted(
+        {(one.item, one.assignment, one.accepted) for one in attempts}, key=lambda one: (one[0], sorted(one[1]), one[2])
     )
+    accepted = [assignment for _, assignment, well in distinct if well]
+    refused = [
+        assignment
+        for _, assignment, well in distinct
+        if not well and not any(pattern <= assignment for pattern in forbidden)
+    ]
     found: list[Refusal] = []
     for size in range(1, largest + 1):
         cleared = {pattern for one in accepted for pattern in _parts(one, size)}
