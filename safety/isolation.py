@@ -1,0 +1,197 @@
+"""How a command is wrapped: which paths it may see, and the argument vector that confines it.
+
+Two sets of layers are each enough alone: bubblewrap, and Landlock with seccomp, which needs nothing but the kernel.
+Where both are there they are stacked. Every wrapped command passes through `launcher.py`.
+"""
+
+import ctypes
+import os
+import platform
+import resource
+import shutil
+import stat
+import sys
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+from ..core import ConfigurationError
+from .sandbox import Command, Layer, Mount
+from .seccomp import assemble
+
+LANDLOCK_MINIMUM = 3
+"""The first version that guards truncation (Linux 6.2)."""
+_LANDLOCK_SCOPES = 6
+"""The first version that keeps signals inside (Linux 6.12)."""
+_LANDLOCK_KNOWN = 7
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+_ETC = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime")
+_CPU = "/sys/devices/system/cpu"
+_PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_PACKAGE = Path(__file__).resolve().parent.parent
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+
+
+class Isolation(StrEnum):
+    """A set of layers that a sandbox is built from."""
+
+    BUBBLEWRAP = "bubblewrap"
+    """Namespaces, with Landlock stacked inside where the kernel has it, and seccomp."""
+    LANDLOCK = "landlock"
+    """Landlock and seccomp."""
+    NONE = "none"
+    """Process group, empty environment, closed descriptors and rlimits alone: no sandbox, and never chosen unasked."""
+
+
+_BASE = frozenset({Layer.PROCESS_GROUP, Layer.EMPTY_ENVIRONMENT, Layer.CLOSED_DESCRIPTORS, Layer.RLIMITS})
+
+
+def layers_of(isolation: Isolation) -> frozenset[Layer]:
+    """The layers that a set consists of on this machine."""
+    if isolation is Isolation.NONE:
+        return _BASE
+    found = _BASE | {Layer.SECCOMP}
+    if landlock_abi() >= LANDLOCK_MINIMUM:
+        found |= {Layer.LANDLOCK}
+    if isolation is Isolation.BUBBLEWRAP:
+        found |= {Layer.NAMESPACES}
+    return found
+
+
+@cache
+def landlock_abi() -> int:
+    """Version of Landlock's interface in the running kernel; 0 where there is none."""
+    if platform.machine() != "x86_64":
+        return 0
+    version: int = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), 1)
+    return max(0, min(version, _LANDLOCK_KNOWN))
+
+
+@cache
+def bubblewrap() -> str | None:
+    """Path of the bwrap program, or none."""
+    return shutil.which("bwrap")
+
+
+def environment(command: Command) -> dict[str, str]:
+    """What the program gets: a minimal environment of its own under what the command names."""
+    work = str(command.work)
+    programs = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+    return {"PATH": programs, "HOME": work, "TMPDIR": work, "USER": "sandbox", "LANG": "C.UTF-8", **command.env}
+
+
+def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
+    """The argument vector that runs a command under a set of layers.
+
+    Args:
+        command: the program; its work folder exists.
+        isolation: the set of layers.
+        status: descriptor, inherited by the launcher, that says `ok` once the program is confined, and how it ended.
+
+    Raises:
+        ConfigurationError: a path is relative, or more than one socket is mounted.
+    """
+    for path in (command.work, *(mount.path for mount in command.mounts)):
+        if not path.is_absolute():
+            raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
+    launcher = [_python(), "-I", "-S", str(_LAUNCHER), f"status={status}", *_rlimits(command, isolation)]
+    if isolation is Isolation.BUBBLEWRAP:
+        launcher += ["parent=1", f"filter={assemble(shared=False, scoped_signals=True, connect=False).hex()}"]
+        launcher += _landlock(command, extra=("/proc", _CPU))
+        return [*_namespaces(command), "--", *launcher, "--", *command.argv]
+    launcher += [f"parent={os.getpid()}"]
+    if isolation is Isolation.LANDLOCK:
+        sockets = [mount.path for mount in command.mounts if _is(stat.S_ISSOCK, mount.path)]
+        if len(sockets) > 1:
+            raise ConfigurationError(f"A sandbox can reach one socket, but {len(sockets)} are mounted.")
+        scoped = landlock_abi() >= _LANDLOCK_SCOPES
+        program = assemble(shared=True, scoped_signals=scoped, connect=bool(sockets))
+        launcher += ["drop=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
+        launcher += _landlock(command, extra=(*_PROC, _CPU))
+    return [*launcher, "--", *command.argv]
+
+
+@cache
+def _python() -> str:
+    """The interpreter itself rather than a virtual environment's link to it."""
+    return os.path.realpath(sys.executable)
+
+
+@cache
+def _readable() -> tuple[str, ...]:
+    """The system's programs and libraries, the running Python's environment, and Pawl's own code; never its root.
+
+    The root of a checkout may hold a home, a key file, or version control.
+    """
+    python = {sys.prefix, sys.base_prefix, os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix)}
+    entries = [entry for entry in sorted(_PACKAGE.iterdir()) if entry.is_dir() and (entry / "__init__.py").exists()]
+    return (*_SYSTEM, *_ETC, *sorted(python), str(_PACKAGE / "__init__.py"), *map(str, entries))
+
+
+def _landlock(command: Command, extra: tuple[str, ...]) -> list[str]:
+    if landlock_abi() < LANDLOCK_MINIMUM:
+        return []
+    # An import looks its package's folder up by listing it; names below it show, contents don't.
+    rules = [f"landlock={landlock_abi()}", f"list={_PACKAGE}", f"write={command.work}"]
+    rules += [f"read={path}" for path in (*_readable(), *extra, command.work)]
+    rules += [f"device={path}" for path in _DEVICES]
+    for mount in command.mounts:
+        rules.append(f"read={mount.path}")
+        if mount.writable:
+            rules.append(f"{'device' if _is(stat.S_ISCHR, mount.path) else 'write'}={mount.path}")
+    return rules
+
+
+def _namespaces(command: Command) -> list[str]:
+    """Bubblewrap's own arguments: every namespace, no capability, a root with nothing but what is readable."""
+    arguments = [str(bubblewrap()), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
+    arguments += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
+    for path in (*_readable(), _CPU):
+        if os.path.islink(path):
+            arguments += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            arguments += ["--ro-bind", path, path]
+    mounts = (*command.mounts, Mount(path=command.work, writable=True))
+    for mount in sorted(mounts, key=lambda mount: len(mount.path.parts)):
+        device = _is(stat.S_ISCHR, mount.path)
+        bind = "--dev-bind" if device else "--bind" if mount.writable else "--ro-bind"
+        arguments += [bind, str(mount.path), str(mount.path)]
+    return [*arguments, "--remount-ro", "/", "--chdir", str(command.work)]
+
+
+def _rlimits(command: Command, isolation: Isolation) -> list[str]:
+    limits = command.limits
+    values = {
+        resource.RLIMIT_CPU: limits.cpu_seconds,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_NOFILE: 512,
+        resource.RLIMIT_CORE: 0,
+    }
+    if limits.memory_bytes:
+        values[resource.RLIMIT_AS] = limits.memory_bytes
+    if os.getuid() != 0:  # the kernel doesn't count processes of root
+        shared = isolation is not Isolation.BUBBLEWRAP
+        values[resource.RLIMIT_NPROC] = limits.processes + (_tasks_of_user() if shared else 0)
+    return [f"rlimit={number}:{value}" for number, value in sorted(values.items())]
+
+
+def _tasks_of_user() -> int:
+    """Threads of this user now: without a user namespace the kernel counts them together with the program's."""
+    count, user = 0, os.getuid()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                found = os.stat(f"/proc/{name}/task")
+            except OSError:
+                continue
+            count += found.st_nlink - 2 if found.st_uid == user else 0
+    return count
+
+
+def _is(kind: object, path: Path) -> bool:
+    try:
+        return bool(kind(path.stat().st_mode))  # type: ignore[operator]
+    except OSError:
+        return False

@@ -1,0 +1,259 @@
+"""The last trusted step before a sandboxed program: confines itself, then becomes that program.
+
+Run as `python -I -S launcher.py KEY=VALUE ... -- PROGRAM ARGUMENT ...` by `isolation.py`, which decides everything;
+this file only carries it out. It imports no package and little of the standard library, because every run pays for it.
+
+| key | meaning |
+|---|---|
+| status=FD | descriptor to tell `ok` on, or what went wrong, before the program starts; then its status and CPU time |
+| rlimit=NUMBER:VALUE | a resource limit |
+| landlock=ABI | restrict files to the `read`, `list`, `write` and `device` paths |
+| filter=HEX | a seccomp program |
+| drop=1 | give up every capability |
+| parent=PID | end the whole process group when this process, the launcher's parent, ends |
+| connect=PATH | `connect`, of whatever address, reaches this Unix socket and nothing else |
+
+The launcher stays as the program's parent, outside its confinement.
+"""
+
+# pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownLambdaType=false
+
+import _signal  # the module behind `signal`, which costs 4 ms to import
+import _socket
+import ctypes
+import os
+import resource
+import select
+import sys
+
+_Channel = _socket.socket | None
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 28, 38
+_NR_SECCOMP, _NR_LANDLOCK_CREATE, _NR_LANDLOCK_ADD, _NR_LANDLOCK_RESTRICT, _NR_CAPSET = 317, 444, 445, 446, 126
+_SECCOMP_FILTER, _NEW_LISTENER = 1, 1 << 3
+_NOTIFY_RECEIVE, _NOTIFY_SEND, _NOTIFY_ADD_FD = 0xC0502100, 0xC0182101, 0x40182103
+_SECUREBITS = 0x2F  # NOROOT, NO_SETUID_FIXUP and their locks, KEEP_CAPS_LOCKED
+
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _IOCTL_DEV = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+_MAKE_DEVICES = 1 << 6 | 1 << 11
+_READ = _EXECUTE | _READ_FILE | _READ_DIR
+_WRITE = ((1 << 15) - 1) & ~_MAKE_DEVICES
+_ON_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
+_RIGHTS = {
+    "read": _READ,
+    "list": _READ_DIR,
+    "write": _WRITE,
+    "device": _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV,
+}
+
+
+class _Ruleset(ctypes.Structure):
+    _fields_ = [("files", ctypes.c_uint64), ("network", ctypes.c_uint64), ("scoped", ctypes.c_uint64)]
+
+
+class _PathBeneath(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
+
+
+class _Notification(ctypes.Structure):
+    _fields_ = [
+        ("id", ctypes.c_uint64),
+        ("pid", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("number", ctypes.c_int32),
+        ("arch", ctypes.c_uint32),
+        ("pointer", ctypes.c_uint64),
+        ("arguments", ctypes.c_uint64 * 6),
+    ]
+
+
+class _Answer(ctypes.Structure):
+    _fields_ = [
+        ("id", ctypes.c_uint64),
+        ("value", ctypes.c_int64),
+        ("error", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+    ]
+
+
+class _AddDescriptor(ctypes.Structure):
+    _fields_ = [
+        ("id", ctypes.c_uint64),
+        ("flags", ctypes.c_uint32),
+        ("source", ctypes.c_uint32),
+        ("target", ctypes.c_uint32),
+        ("target_flags", ctypes.c_uint32),
+    ]
+
+
+def _call(what: str, *arguments: object) -> int:
+    """A raw system call that raises what went wrong."""
+    result = _libc.syscall(*arguments)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+def _prctl(option: int, value: int) -> int:
+    return _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def _drop_capabilities() -> None:
+    capability = 0
+    while _prctl(_PR_CAPBSET_DROP, capability) == 0:
+        capability += 1
+    _prctl(_PR_SET_SECUREBITS, _SECUREBITS)  # refused to an ordinary user, who needs none of it
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    _call("capset", _NR_CAPSET, header, (ctypes.c_uint32 * 6)())
+
+
+def _restrict_files(abi: int, paths: list[tuple[str, str]]) -> None:
+    """Landlock; a path that isn't there is skipped, since there is nothing to allow."""
+    handled = (1 << 16) - 1 if abi >= 5 else (1 << 15) - 1
+    attributes = _Ruleset(handled, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = _call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), 0)
+    for kind, path in paths:
+        try:
+            folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except (FileNotFoundError, PermissionError):
+            continue
+        allowed = _RIGHTS[kind] & handled
+        if os.fstat(folder).st_mode & 0o170000 != 0o040000:
+            allowed &= _ON_FILES
+        if allowed:
+            rule = _PathBeneath(allowed, folder)
+            _call(f"landlock_add_rule {path}", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
+        os.close(folder)
+    _call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
+    os.close(ruleset)
+
+
+def _filter_calls(code: bytes, *, listen: bool) -> int:
+    """Seccomp; with `listen`, the descriptor on which a supervisor is asked."""
+    program = _Program(len(code) // 8, code)
+    return _call("seccomp", _NR_SECCOMP, _SECCOMP_FILTER, _NEW_LISTENER if listen else 0, ctypes.byref(program))
+
+
+def _become(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str], channel: _Channel) -> None:
+    """Confine this process and run the program in it; returns never."""
+    status = int(options["status"][0])
+    try:
+        keep = {status} if channel is None else {status, channel.fileno()}
+        start = 3
+        for descriptor in sorted(keep):
+            os.closerange(start, descriptor)
+            start = descriptor + 1
+        os.closerange(start, 1 << 20)
+        os.set_inheritable(status, False)
+        if _prctl(_PR_SET_NO_NEW_PRIVS, 1):
+            raise OSError("no_new_privs was refused")
+        if "drop" in options:
+            _drop_capabilities()
+        if "landlock" in options:
+            _restrict_files(int(options["landlock"][0]), paths)
+        for limit in options.get("rlimit", []):
+            number, value = map(int, limit.split(":"))
+            hard = resource.getrlimit(number)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(number, (value, value))
+        if "filter" in options:
+            listener = _filter_calls(bytes.fromhex(options["filter"][0]), listen=channel is not None)
+            if channel is not None:
+                rights = listener.to_bytes(4, sys.byteorder)
+                channel.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+                os.close(listener)
+                channel.close()
+        os.write(status, b"ok")
+    except BaseException as error:
+        os.write(status, f"{type(error).__name__}: {error}".encode())
+        os._exit(126)
+    try:
+        os.execvp(argv[0], argv)  # noqa: S606
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+        os._exit(127)
+
+
+def _connect_for(listener: int, path: str) -> None:
+    """Answer one `connect`: put a socket that is connected to `path` in the place of the program's own.
+
+    The address the program gave is never read, so there is nothing to swap between check and use.
+    """
+    asked = _Notification()
+    if _libc.ioctl(listener, ctypes.c_ulong(_NOTIFY_RECEIVE), ctypes.byref(asked)):
+        return
+    answer = _Answer(asked.id, 0, 0, 0)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+        added = _AddDescriptor(asked.id, 1, connection.fileno(), asked.arguments[0], 0)
+        if _libc.ioctl(listener, ctypes.c_ulong(_NOTIFY_ADD_FD), ctypes.byref(added)) < 0:
+            answer.error = -ctypes.get_errno()
+    except OSError as error:
+        answer.error = -(error.errno or 111)
+    finally:
+        connection.close()
+    _libc.ioctl(listener, ctypes.c_ulong(_NOTIFY_SEND), ctypes.byref(answer))
+
+
+def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str]) -> None:
+    """Run the program as a child of this process, which ends the group when the controller is gone."""
+    _signal.signal(_signal.SIGTERM, lambda *_: os.killpg(0, _signal.SIGKILL))
+    _prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
+    if os.getppid() != int(options["parent"][0]):
+        os._exit(126)
+    connect = options.get("connect", [None])[0]
+    ours, theirs = _socket.socketpair() if connect else (None, None)
+    child = os.fork()
+    if child == 0:
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
+        _become(options, paths, argv, theirs)
+    _prctl(_PR_SET_DUMPABLE, 0)  # so that the program can't open this process's descriptors through /proc
+    status = int(options["status"][0])
+    poll = select.poll()
+    ended = os.pidfd_open(child)
+    poll.register(ended, select.POLLIN)
+    listener = -1
+    if connect and ours is not None and theirs is not None:
+        theirs.close()
+        _, rights, _, _ = ours.recvmsg(1, _socket.CMSG_SPACE(4))
+        if rights:
+            listener = int.from_bytes(rights[0][2][:4], sys.byteorder)
+            poll.register(listener, select.POLLIN)
+    while True:
+        for descriptor, event in poll.poll():
+            if descriptor == ended:
+                _, code, usage = os.wait4(child, 0)
+                os.write(status, f" {code} {usage.ru_utime + usage.ru_stime:.6f}".encode())
+                os._exit(128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code))
+            elif event & select.POLLIN:
+                _connect_for(listener, str(connect))
+            else:
+                poll.unregister(listener)
+
+
+def _main() -> None:
+    split = sys.argv.index("--")
+    options: dict[str, list[str]] = {}
+    paths: list[tuple[str, str]] = []
+    for argument in sys.argv[1:split]:
+        key, _, value = argument.partition("=")
+        if key in _RIGHTS:
+            paths.append((key, value))
+        else:
+            options.setdefault(key, []).append(value)
+    _supervise(options, paths, sys.argv[split + 1 :])
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,134 @@
+"""The system-call filter of a sandboxed program, assembled as classic BPF for x86-64.
+
+    program = assemble(shared=True, scoped_signals=True, connect=False)
+
+What is refused answers EPERM, so that a program sees an ordinary error. Numbers are those of
+`arch/x86/entry/syscalls/syscall_64.tbl`; the program's format is that of seccomp(2).
+"""
+
+import struct
+from collections.abc import Iterable
+
+_ARCH_X86_64 = 0xC000003E
+_X32_BIT = 0x40000000
+_KILL, _ERRNO, _NOTIFY, _ALLOW = 0x80000000, 0x00050000, 0x7FC00000, 0x7FFF0000
+_EPERM, _ENOSYS = 1, 38
+_LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
+
+_NAMESPACE_FLAGS = 0x7E020000
+"""CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET."""
+
+_ALWAYS = {
+    "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440, "kcmp": 312,
+    "pidfd_getfd": 438, "userfaultfd": 323, "perf_event_open": 298, "bpf": 321,
+    "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "open_tree": 428, "move_mount": 429,
+    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442,
+    "unshare": 272, "setns": 308, "name_to_handle_at": 303, "open_by_handle_at": 304,
+    "add_key": 248, "request_key": 249, "keyctl": 250,
+    "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
+    "kexec_load": 246, "kexec_file_load": 320, "init_module": 175, "finit_module": 313, "delete_module": 176,
+    "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "syslog": 103, "quotactl": 179, "quotactl_fd": 443,
+    "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "clock_adjtime": 305,
+    "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "vhangup": 153, "fanotify_init": 300,
+    "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
+}  # fmt: skip
+
+_WHERE_SHARED = {
+    # Landlock leaves the metadata of files alone, and their owner may be this very user.
+    "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452,
+    "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
+    "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463,
+    "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "removexattrat": 466,
+    "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "file_setattr": 469, "inotify_add_watch": 254,
+    # The process group is what one signal ends to the last process, so nothing may leave it.
+    "setsid": 112, "setpgid": 109,
+    "setpriority": 141, "ioprio_set": 251, "migrate_pages": 256, "move_pages": 279,
+}  # fmt: skip
+
+_OWN_PROCESS_ONLY = {
+    "prlimit64": 302, "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
+}  # fmt: skip
+
+_SIGNALS = {
+    "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "pidfd_send_signal": 424,
+}  # fmt: skip
+
+_SOCKET, _CONNECT, _SOCKETPAIR, _CLONE, _CLONE3, _IOCTL, _KILL_CALL, _FCNTL = 41, 42, 53, 56, 435, 16, 62, 72
+_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
+
+
+def assemble(*, shared: bool, scoped_signals: bool, connect: bool) -> bytes:
+    """The filter's instructions, eight bytes each.
+
+    Sockets may be Unix streams alone: no network, and no datagram that names its receiver.
+
+    Args:
+        shared: whether the program shares the host's process ids and files, because it has no namespaces. Then
+            it may change no file's metadata, leave no process group, and touch no other process's limits.
+        scoped_signals: whether Landlock already keeps its signals inside; where not, it may signal its own group only.
+        connect: with `shared`, whether a supervisor answers `connect` (user notification) or it is refused.
+    """
+    code = [_jump(_EQUAL, _ARCH_X86_64, 1, 0, load=4), _end(_KILL)]
+    code += [_jump(_AT_LEAST, _X32_BIT, 0, 1, load=0), _end(_ERRNO | _EPERM)]
+    code += [_refuse(number) for number in _ALWAYS.values()]
+    code += [_refuse(_CLONE3, _ENOSYS)]  # its flags lie in memory, out of a filter's sight; libc then uses clone
+    code += [_when(_CLONE, _jump(_ANY_BIT, _NAMESPACE_FLAGS, 1, 0, load=_argument(0)), *_allow_else_refuse())]
+    unix_stream = (
+        _jump(_EQUAL, _AF_UNIX, 0, 4, load=_argument(0)),
+        _op(_LOAD, _argument(1)),
+        _op(_AND, _SOCK_TYPE_MASK),
+        _op(_EQUAL, _SOCK_STREAM, 0, 1),
+        *_allow_else_refuse(),
+    )
+    code += [_when(_SOCKET, *unix_stream), _when(_SOCKETPAIR, *unix_stream)]
+    code += [_refuse_values(_IOCTL, 1, (_TIOCSTI, _TIOCLINUX))]
+    if shared:
+        code += [_refuse(number) for number in _WHERE_SHARED.values()]
+        code += [_only_zero(number) for number in _OWN_PROCESS_ONLY.values()]
+        code += [_when(_CONNECT, _end(_NOTIFY if connect else _ERRNO | _EPERM))]
+        if not scoped_signals:
+            code += [_refuse(number) for number in _SIGNALS.values()]
+            code += [_only_zero(_KILL_CALL), _refuse_values(_FCNTL, 1, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX))]
+    return b"".join([*code, _end(_ALLOW)])
+
+
+def _op(code: int, value: int, when_true: int = 0, when_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, when_true, when_false, value)
+
+
+def _argument(index: int) -> int:
+    """Offset of the low word of an argument in `struct seccomp_data`."""
+    return 16 + 8 * index
+
+
+def _end(action: int) -> bytes:
+    return _op(_RETURN, action)
+
+
+def _jump(code: int, value: int, when_true: int, when_false: int, *, load: int) -> bytes:
+    return _op(_LOAD, load) + _op(code, value, when_true, when_false)
+
+
+def _allow_else_refuse() -> tuple[bytes, bytes]:
+    return _end(_ALLOW), _end(_ERRNO | _EPERM)
+
+
+def _when(number: int, *body: bytes) -> bytes:
+    """A block for one system call; every path through the body returns, so the number needs no reloading after it."""
+    block = b"".join(body)
+    return _op(_EQUAL, number, 0, len(block) // 8) + block
+
+
+def _refuse(number: int, error: int = _EPERM) -> bytes:
+    return _when(number, _end(_ERRNO | error))
+
+
+def _only_zero(number: int) -> bytes:
+    return _when(number, _jump(_EQUAL, 0, 0, 1, load=_argument(0)), *_allow_else_refuse())
+
+
+def _refuse_values(number: int, argument: int, values: Iterable[int]) -> bytes:
+    tests = b"".join(_op(_EQUAL, value, 0, 1) + _end(_ERRNO | _EPERM) for value in values)
+    return _when(number, _op(_LOAD, _argument(argument)), tests, _end(_ALLOW))
