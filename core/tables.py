@@ -32,7 +32,8 @@ class CanonicalJson(TypeDecorator[JsonValue]):
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless one with the same key is there; tells whether it was inserted."""
     insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
-    return connection.execute(insert(table).values(**values).on_conflict_do_nothing()).rowcount == 1
+    statement = insert(table).values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(statement).rowcount == 1
 
 
 def serialise(connection: Connection, name: str) -> None:

@@ -1,7 +1,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """The ledger: an append-only Merkle log of what happened, joined by trace id.
 
-    ledger.append("c1/3/promoted", EventKind.PROMOTED, "c1", {"version": version_id}, trace_id)
+    ledger.append("c1/3/promoted", EventKind.VERSION_PROMOTED, "c1", {"version": version_id}, trace_id)
     checkpoint = ledger.root()              # keep it somewhere else
     faults = ledger.verify(checkpoint)      # [] when nothing was edited, dropped, cut or rewritten
 
@@ -38,27 +38,24 @@ events_table = Table(
 
 
 class EventKind(StrEnum):
-    """What the loop itself writes down; nodes of others may use words of their own."""
+    """The words of the loop itself; other nodes may bring words of their own."""
 
-    STARTED = "started"
-    COMMITTED = "committed"
+    CAMPAIGN_STARTED = "campaign.started"
+    CAMPAIGN_STOPPED = "campaign.stopped"
+    CAMPAIGN_FINISHED = "campaign.finished"
+    SPLITS_COMMITTED = "splits.committed"
     """Digests of the splits, before anything is drawn from them."""
-    EVALUATED = "evaluated"
-    DECIDED_LEVER = "decided-lever"
-    EDITED = "edited"
-    TRAINED = "trained"
-    RACED = "raced"
-    SHADOWED = "shadowed"
-    ASKED = "asked"
-    ANSWERED = "answered"
-    PROMOTED = "promoted"
-    ROLLED_BACK = "rolled-back"
-    DISCARDED = "discarded"
-    MONITORED = "monitored"
-    STOPPED = "stopped"
-    RESUMED = "resumed"
-    REVEALED = "revealed"
-    FINISHED = "finished"
+    SPLITS_REVEALED = "splits.revealed"
+    ROUND_EVALUATED = "round.evaluated"
+    LEVER_DECIDED = "lever.decided"
+    CANDIDATE_MADE = "candidate.made"
+    CANDIDATE_RACED = "candidate.raced"
+    CANDIDATE_DISCARDED = "candidate.discarded"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_ANSWERED = "approval.answered"
+    VERSION_PROMOTED = "version.promoted"
+    VERSION_ROLLED_BACK = "version.rolled-back"
+    VERSION_MONITORED = "version.monitored"
 
 
 class Event(BaseModel):
