@@ -7,6 +7,7 @@ An *effect* is the candidate's grade minus live's on the same item with the same
 is better, and averaged over an item's repeats. A race passes, fails, or is inconclusive; inconclusive never promotes.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
@@ -94,9 +95,9 @@ class Verdict(BaseModel):
     why: list[str]
     """Stable codes of what kept it from passing, such as ``not-superior`` or ``guard:large``."""
     mean: float
-    low: float
-    high: float
-    """Mean effect with its interval (two-sided, 95 %)."""
+    low: float | None
+    high: float | None
+    """Mean effect with its interval (two-sided, 95 %); no ends below two items."""
     items: int
     p_value: float | None = None
     alpha: float | None = None
@@ -245,8 +246,8 @@ def _verdict(
         outcome=outcome,
         why=why,
         mean=mean(values),
-        low=low,
-        high=high,
+        low=low if math.isfinite(low) else None,
+        high=high if math.isfinite(high) else None,
         items=len(values),
         p_value=p_value,
         alpha=alpha,
