@@ -49,6 +49,11 @@ class Home:
         return self.root / "runs"
 
     @property
+    def adapters(self) -> Path:
+        """Adapters as files, by digest, for the model server and the trainer."""
+        return self.root / "adapters"
+
+    @property
     def judge(self) -> Path:
         """What only the judge may read."""
         return self.root / "judge"

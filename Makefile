@@ -1,0 +1,43 @@
+# Everything sets itself up in .venv; nothing else is needed than Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_HOME ?= .pawl-demo
+DEMO_SEED ?= 7
+
+.PHONY: demo test check slow bench clean
+
+demo: $(VENV)/.local
+	rm -rf $(DEMO_HOME)
+	$(BIN)/pawl run trimul --approve auto --until-each-lever --rounds 6 --seed $(DEMO_SEED) --home $(DEMO_HOME)
+	$(BIN)/python examples/tour.py --home $(DEMO_HOME)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/loop.py
+	$(BIN)/python bench/policy.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.local: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.local
+
+clean:
+	rm -rf $(VENV) $(DEMO_HOME) .pawl

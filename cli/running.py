@@ -1,0 +1,127 @@
+"""Running campaigns: run, resume, work."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import HomeOption, JsonOption, session
+
+if TYPE_CHECKING:
+    from ..graph.events import Event
+    from ..graph.session import Session
+
+UrlOption = Annotated[
+    str | None, typer.Option("--model-url", help="OpenAI-compatible server, with /v1; without it, the local model.")
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help="Model to ask for at --model-url.")]
+UsdOption = Annotated[float | None, typer.Option("--budget-usd", help="Stop at a boundary after so many dollars.")]
+MinutesOption = Annotated[float | None, typer.Option("--budget-minutes", help="Stop at a boundary after so long.")]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Stay at the gate until somebody answers.")]
+TokensOption = Annotated[int | None, typer.Option("--budget-tokens", help="Stop at a boundary after so many tokens.")]
+
+
+def run(
+    task: Annotated[str, typer.Argument(help="A task; `pawl tasks` lists them.")],
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds at the most.")] = 4,
+    until_each_lever: Annotated[
+        bool, typer.Option("--until-each-lever", help="End once each lever has been pulled, within --rounds.")
+    ] = False,
+    home: HomeOption = None,
+    model_url: UrlOption = None,
+    model: ModelOption = None,
+    approve: Annotated[str, typer.Option("--approve", help="ask: wait for a person; auto: by rule.")] = "ask",
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    budget_usd: UsdOption = None,
+    budget_minutes: MinutesOption = None,
+    budget_tokens: TokensOption = None,
+    campaign: Annotated[str | None, typer.Option("--campaign", help="Id of the new campaign.")] = None,
+    items: Annotated[int, typer.Option("--items", min=1, help="Visible items a round.")] = 8,
+    attempts: Annotated[int, typer.Option("--attempts", min=1, help="Rollouts of each item.")] = 4,
+    wait: WaitOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Start a campaign on a task and run it until it ends or waits at the gate."""
+    from ..core import ConfigurationError
+    from ..nodes.state import ApprovalMode, CampaignRules
+
+    if approve not in tuple(ApprovalMode):
+        raise ConfigurationError(f"--approve {approve} is unknown: expected ask or auto.")
+    rules = CampaignRules(
+        rounds=rounds,
+        until_each_lever=until_each_lever,
+        approve=ApprovalMode(approve),
+        items=items,
+        attempts=attempts,
+    )
+    limits = _budget(budget_usd, budget_minutes, budget_tokens)
+
+    async def go() -> None:
+        async with session(home, model_url=model_url, model_name=model) as open_session:
+            name = open_session.create(task, rules=rules, seed=seed, budget=limits, campaign=campaign)
+            await _drive(open_session, open_session.stream(name, wait=wait), json, name)
+
+    asyncio.run(go())
+
+
+def resume(
+    campaign: Annotated[str, typer.Argument(help="The campaign's id.")],
+    home: HomeOption = None,
+    model_url: UrlOption = None,
+    model: ModelOption = None,
+    budget_usd: UsdOption = None,
+    budget_minutes: MinutesOption = None,
+    budget_tokens: TokensOption = None,
+    wait: WaitOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Go on with a campaign: after an answer, a stop, a crash, or a raised budget."""
+    given = any(each is not None for each in (budget_usd, budget_minutes, budget_tokens))
+    limits = _budget(budget_usd, budget_minutes, budget_tokens) if given else None
+
+    async def go() -> None:
+        async with session(home, model_url=model_url, model_name=model) as open_session:
+            await _drive(open_session, open_session.stream(campaign, budget=limits, wait=wait), json, campaign)
+
+    asyncio.run(go())
+
+
+def work(
+    once: Annotated[bool, typer.Option("--once", help="End when nothing is due.")] = False,
+    home: HomeOption = None,
+    model_url: UrlOption = None,
+    model: ModelOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Wake campaigns that are due: answered ones, those whose job has ended, those whose process died."""
+    from ..graph.worker import work as wake
+
+    async def go() -> None:
+        async with session(home, model_url=model_url, model_name=model) as open_session:
+            await _drive(open_session, wake(open_session, once=once), json, None)
+
+    asyncio.run(go())
+
+
+def _budget(usd: float | None, minutes: float | None, tokens: int | None) -> "Budget":
+    from ..safety.budget import Budget
+
+    return Budget(usd=usd, seconds=minutes * 60 if minutes is not None else None, tokens=tokens)
+
+
+async def _drive(open_session: "Session", events: "AsyncGenerator[Event]", json: bool, campaign: str | None) -> None:
+    """Show events until there are none; the first signal drains, the second stops at once."""
+    from .watch import JsonWatch, Watch, draining
+
+    watch = JsonWatch() if json else Watch(open_session)
+    with watch:
+        async with draining(open_session, watch):
+            async for event in events:
+                watch.show(event)
+        if campaign is not None:
+            await watch.conclude(open_session, campaign)
+
+
+if TYPE_CHECKING:
+    from ..safety.budget import Budget

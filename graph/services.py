@@ -1,0 +1,238 @@
+"""What a campaign runs on, put together: model server, judge, sandbox, task, trainer, feedback agent, editor.
+
+`LocalFactory` opens the real ones, lazily, since looking at a home needs none of them. Give `Session` another
+factory to swap a whole layer; to swap one part, derive from the services that this one yields:
+
+    class MyFactory(LocalFactory):
+        def feedback(self, settings, endpoint): return MyFeedbackAgent()
+"""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..core import Home, Settings
+from ..nodes.context import Services
+from ..nodes.evidence import BudgetLeft
+from ..release import Campaign
+from ..safety.budget import Budget
+from .store import Store
+
+if TYPE_CHECKING:
+    from ..serving.adapters import AdapterPublisher
+    from ..training.backend import TrainerBackend
+
+
+class Factory(Protocol):
+    """Builds the services of a campaign."""
+
+    def check_task(self, task: str) -> None:
+        """Return if the task is registered.
+
+        Raises:
+            NotFound: it isn't; the message lists those that are.
+        """
+        ...
+
+    def open(
+        self, home: Home, settings: Settings, store: Store, campaign: Campaign
+    ) -> AbstractAsyncContextManager[Services]:
+        """Open the services, and close them when the context ends."""
+        ...
+
+
+@dataclass
+class LimitedBudget:
+    """The limits of one campaign over the meter of its home."""
+
+    store: Store
+    campaign: str
+
+    def check(self) -> None:
+        """Return if the campaign may go on.
+
+        Raises:
+            BudgetExhausted: a limit is reached.
+        """
+        row = self.store.campaigns.get(self.campaign)
+        started = float(str(row.settings["started"]))
+        self.store.meter.check(self.campaign, self._limits(), started=started)
+
+    def left(self) -> BudgetLeft:
+        """What may still be spent, limit by limit."""
+        limits, spent = self._limits(), self.store.meter.spent(self.campaign)
+
+        def rest(limit: float | None, used: float) -> float | None:
+            return None if limit is None else max(0.0, limit - used)
+
+        return BudgetLeft(
+            tokens=rest(limits.tokens, spent.tokens),
+            verifications=rest(limits.verifications, spent.verifications),
+            training_steps=rest(limits.training_steps, spent.training_steps),
+            usd=rest(limits.usd, spent.usd),
+        )
+
+    def _limits(self) -> Budget:
+        return Budget.model_validate(self.store.campaigns.get(self.campaign).settings["budget"])
+
+
+class LocalFactory:
+    """The real services: the local model or the one at `settings.model_url`, a judge process, a sandbox.
+
+    Args:
+        sealed_seed: replaces the judge's random secret, so that runs in fresh homes repeat; the seal is then only as
+            secret as this number. For demonstrations and tests.
+    """
+
+    def __init__(self, sealed_seed: int | None = None) -> None:
+        self._sealed_seed = sealed_seed
+
+    def check_task(self, task: str) -> None:
+        """Return if the task is registered.
+
+        Raises:
+            NotFound: it isn't.
+        """
+        if task not in task_names():
+            raise NotFound(f"No task {task!r} is installed. There are: {', '.join(task_names()) or 'none'}.")
+
+    def sandbox(self) -> Sandbox:
+        """The strongest sandbox that this machine offers.
+
+        Raises:
+            SandboxUnavailable: none is strong enough.
+        """
+        from ..safety.local import default_sandbox
+
+        return default_sandbox()
+
+    async def endpoint(self, home: Home, settings: Settings) -> Endpoint:
+        """Where the policy is served; starts the local server where no other is named.
+
+        Raises:
+            ModelUnavailable: nothing useful answers there.
+        """
+        from ..serving.adapters import check_endpoint, serving_models
+        from ..serving.local import ensure_local_server
+
+        if settings.model_url is None:
+            return await ensure_local_server(home, settings)
+        endpoint = Endpoint(
+            base_url=settings.model_url, api_key=settings.model_api_key, base_model=settings.model_name or ""
+        )
+        if not endpoint.base_model:
+            models = await serving_models(endpoint)
+            if not models:
+                raise ConfigurationError(f"{settings.model_url} serves no model. Name one with --model.")
+            endpoint = endpoint.model_copy(update={"base_model": models[0]})
+        await check_endpoint(endpoint)
+        return endpoint
+
+    def feedback(self, endpoint: Endpoint) -> FeedbackAgent:
+        """The measured rule; in front of it a language model, where the endpoint has a capable one."""
+        from ..nodes.feedback_measured import MeasuredFeedback
+
+        if endpoint.is_local:
+            return MeasuredFeedback()
+        from ..nodes.feedback_model import ModelFeedback
+        from ..serving.chat import policy_chat
+
+        return ModelFeedback(policy_chat(endpoint, temperature=0.0))
+
+    def editor(self, endpoint: Endpoint) -> ScaffoldEditor:
+        """The typed editor; in front of it a language model, where the endpoint has a capable one."""
+        from ..nodes.editor_typed import TypedEditor
+
+        if endpoint.is_local:
+            return TypedEditor()
+        from ..nodes.editor_model import ModelEditor
+        from ..serving.chat import policy_chat
+
+        return ModelEditor(policy_chat(endpoint, temperature=0.7))
+
+    @asynccontextmanager
+    async def open(self, home: Home, settings: Settings, store: Store, campaign: Campaign) -> AsyncGenerator[Services]:
+        """Open everything; the local model server outlives this context, the judge does not."""
+        from ..evals.judge_client import JudgeClient
+        from ..serving.adapters import AdapterPublisher
+
+        async with AsyncExitStack() as stack:
+            sandbox = self.sandbox()
+            endpoint = await self.endpoint(home, settings)
+            task = load_task(
+                campaign.task,
+                TaskEnvironment(sandbox=sandbox, cache=home.verifications, workers=settings.workers),
+            )
+            stack.push_async_callback(task.close)
+            judge = await JudgeClient.start(home, settings, endpoint, sealed_seed=self._sealed_seed)
+            stack.push_async_callback(judge.close)
+            publisher = AdapterPublisher(endpoint, store.artifacts, home.adapters) if endpoint.is_local else None
+            trainer, base = await self._training(home, settings, sandbox, endpoint)
+            yield Services(
+                artifacts=store.artifacts,
+                registry=store.registry,
+                channels=store.channels,
+                ledger=store.ledger,
+                operations=store.operations,
+                campaigns=store.campaigns,
+                trajectories=store.trajectories,
+                meter=store.meter,
+                kill_switch=store.kill_switch,
+                budget=LimitedBudget(store, campaign.id),
+                task=task,
+                rollouts=_rollouts(task, store, endpoint, sandbox, home.root / "work" / campaign.id, publisher),
+                bootstrap=store.bootstrap,
+                feedback=self.feedback(endpoint),
+                editor=self.editor(endpoint),
+                judge=judge,
+                live_versions=store.live_versions,
+                trainer=trainer,
+                training_base=base,
+                publisher=publisher,
+                base_model=endpoint.base_model,
+                capable=not endpoint.is_local,
+            )
+
+    async def _training(
+        self, home: Home, settings: Settings, sandbox: Sandbox, endpoint: Endpoint
+    ) -> "tuple[TrainerBackend | None, TrainingBase | None]":
+        if not endpoint.is_local:
+            return None, None
+        import asyncio
+
+        from ..serving.weights import base_model
+        from ..training.backend import LocalBackend
+
+        files = await asyncio.to_thread(base_model, settings)
+        base = TrainingBase(
+            model_dir=str(files.path), model_name=files.name, adapters=str(home.adapters), threads=settings.threads
+        )
+        return LocalBackend(home.runs, sandbox), base
+
+
+def _rollouts(
+    task: Task,
+    store: Store,
+    endpoint: Endpoint,
+    sandbox: Sandbox,
+    work: Path,
+    publisher: "AdapterPublisher | None",
+) -> Rollouts:
+    from ..serving.runner import Rollout, run_rollouts
+
+    async def roll_out(
+        version: Version,
+        items: Sequence[tuple[Item, int]],
+        on_done: Callable[[Trajectory], None] | None = None,
+    ) -> list[Trajectory]:
+        if version.adapter is not None and publisher is not None:
+            await publisher.publish(version.adapter)
+        rollouts = [
+            Rollout(version=version, item=item.id, payload=item.payload, seed=seed, tools=task.tools(item))
+            for item, seed in items
+        ]
+        return await run_rollouts(
+            rollouts, store=store.artifacts, endpoint=endpoint, sandbox=sandbox, work=work, on_done=on_done
+        )
+
+    return roll_out

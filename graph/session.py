@@ -1,0 +1,611 @@
+"""Session: start, watch, answer, resume, fork and undo campaigns.
+
+    async with Session(home=".pawl") as session:
+        status = await session.start("trimul", rules=CampaignRules(rounds=2))
+        for request in session.pending():
+            session.approve(request.campaign, request.id, by="ada", reason="the races look right")
+        status = await session.resume(status.campaign)
+
+`Session.sync(...)` is the same for code without an event loop. What LangGraph leaves open is refused here, each time
+with what to do: an unknown or empty answer, a second one, new input for a paused campaign, resuming a finished one
+or one whose graph has changed, and two processes that run the same campaign.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from langgraph.errors import GraphDrained
+from langgraph.runtime import RunControl
+from langgraph.types import Command
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from ..core import (
+    BudgetExhausted,
+    CampaignChanged,
+    CampaignFinished,
+    ConfigurationError,
+    Conflict,
+    Home,
+    NotFound,
+    Settings,
+    Stopped,
+    Usage,
+)
+from ..core.faults import point
+from ..nodes.gate import ApprovalResponse
+from ..nodes.rounds import RoundRow
+from ..nodes.spec import NodeSpec
+from ..nodes.state import SCHEMA_VERSION, CampaignRules, State
+from ..release import Campaign, Channel, Lease, Move, Pointer, Status
+from ..safety.budget import Budget
+from .builder import build_graph, fingerprint
+from .checkpoints import open_saver
+from .events import Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
+from .plugins import plugin_nodes
+from .services import Factory, LocalFactory
+from .store import Store
+
+
+class Request(BaseModel):
+    """Something that waits for a person."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    campaign: str
+    asked: str
+    description: str
+    request: JsonValue
+    """The whole request, in LangChain's shape, with the races, the cost and what rollback would restore."""
+
+
+class CampaignStatus(BaseModel):
+    """Where a campaign is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    campaign: str
+    task: str
+    seed: int
+    status: Status
+    reason: str | None
+    live: str | None
+    """Version that the task's live channel points at now."""
+    rounds: list[RoundRow]
+    pending: list[Request]
+    spent: Usage
+
+
+class Checkpoint(BaseModel):
+    """One saved state of a campaign."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    created: str
+    round: int
+    next: list[str]
+    """Nodes that would run next."""
+
+
+class Session:
+    """The facade over graph, checkpoints and services of one home.
+
+    Args:
+        home: folder of the home; the setting `PAWL_HOME` where none is given.
+        settings: where the model and the database are.
+        nodes: further nodes, beside those that installed packages register.
+        factory: builds the services that a campaign runs on; give another one to swap a whole layer.
+        plugins: whether to load the nodes of installed packages.
+
+    Raises:
+        HomeDamaged: on entry, when the home or its database can't be used.
+    """
+
+    def __init__(
+        self,
+        home: Path | str | None = None,
+        *,
+        settings: Settings | None = None,
+        nodes: Sequence[NodeSpec] = (),
+        factory: Factory | None = None,
+        plugins: bool = True,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.home = Home(Path(home) if home is not None else self.settings.home)
+        self._nodes = [*(plugin_nodes() if plugins else []), *nodes]
+        self._factory = factory or LocalFactory()
+        self._stack = AsyncExitStack()
+        self._controls: dict[str, RunControl] = {}
+
+    @classmethod
+    def sync(cls, home: Path | str | None = None, **options: Any) -> "Any":
+        """The same session for code without an event loop; see `pawl.graph.sync`."""
+        from .sync import SyncSession
+
+        return SyncSession(cls(home, **options))
+
+    async def __aenter__(self) -> Self:
+        self.home.create()
+        self.store = Store(self.home, self.settings.database_url)
+        self._stack.callback(self.store.close)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    # Starting and running
+
+    def create(
+        self,
+        task: str,
+        *,
+        rules: CampaignRules | None = None,
+        seed: int = 0,
+        budget: Budget | None = None,
+        campaign: str | None = None,
+    ) -> str:
+        """Register a campaign without running it, and return its id.
+
+        Raises:
+            NotFound: no task of that name is registered.
+            Conflict: the id is taken by a campaign that was started otherwise.
+        """
+        self._factory.check_task(task)
+        rules = rules or CampaignRules()
+        name = campaign or self.store.next_name(task)
+        self.store.campaigns.create(
+            name,
+            task=task,
+            seed=seed,
+            settings={
+                "rules": rules.model_dump(mode="json"),
+                "budget": (budget or Budget()).model_dump(mode="json"),
+                "trace_id": os.urandom(16).hex(),
+                "started": time.time(),
+            },
+            fingerprint=fingerprint(self._nodes),
+            schema_version=SCHEMA_VERSION,
+        )
+        return name
+
+    async def start(
+        self,
+        task: str,
+        *,
+        rules: CampaignRules | None = None,
+        seed: int = 0,
+        budget: Budget | None = None,
+        campaign: str | None = None,
+    ) -> CampaignStatus:
+        """Create a campaign and run it until it waits, halts or ends."""
+        return await self.resume(self.create(task, rules=rules, seed=seed, budget=budget, campaign=campaign))
+
+    async def resume(self, campaign: str, *, budget: Budget | None = None) -> CampaignStatus:
+        """Run a campaign on until it waits, halts or ends; see `stream` for what is refused."""
+        async for _ in self.stream(campaign, budget=budget):
+            pass
+        return self.status(campaign)
+
+    async def stream(self, campaign: str, *, budget: Budget | None = None, wait: bool = False) -> AsyncGenerator[Event]:
+        """Run a campaign on, and tell what happens.
+
+        A recorded answer is applied, a parked job is awaited; what was done before a crash is not done again.
+
+        Args:
+            campaign: id of a campaign that has not ended.
+            budget: new limits, where the old ones were used up.
+            wait: stay at the gate until somebody answers, instead of returning there.
+
+        Raises:
+            NotFound: there is no such campaign.
+            CampaignFinished: it has ended.
+            CampaignChanged: the graph or the schema is not the one it was started with.
+            Conflict: another process runs it, or it waits for an answer that nobody has given.
+        """
+        row = self._check(self.store.campaigns.get(campaign))
+        if budget is not None:
+            self.store.set_budget(campaign, budget)
+        control = RunControl()
+        self._controls[campaign] = control
+        try:
+            while True:
+                if wait:
+                    await self._answered(campaign, control)
+                if control.drain_requested:
+                    return
+                with Lease(self.store.db, campaign):
+                    async for event in self._run(row, control):
+                        yield event
+                if not wait or self.store.campaigns.get(campaign).status is not Status.WAITING:
+                    return
+        finally:
+            self._controls.pop(campaign, None)
+
+    async def _answered(self, campaign: str, control: RunControl) -> None:
+        """Return once nothing of a campaign waits for a person, or a drain is asked for."""
+        while self.pending(campaign) and not control.drain_requested:
+            await asyncio.sleep(0.2)
+
+    def drain(self, reason: str = "asked to stop") -> None:
+        """Ask every campaign that this session runs to halt after its current step."""
+        for control in self._controls.values():
+            control.request_drain(reason)
+
+    async def _run(self, row: Campaign, control: RunControl) -> AsyncGenerator[Event]:
+        campaign = row.id
+        async with self._graph() as graph, self._factory.open(self.home, self.settings, self.store, row) as services:
+            config: Any = {"configurable": {"thread_id": campaign}, "recursion_limit": 10_000}
+            await self._commit(row, services)
+            feed = await self._next_input(graph, config, row)
+            self.store.campaigns.set_status(campaign, Status.RUNNING)
+            while True:
+                try:
+                    async for part in graph.astream(
+                        feed,
+                        config,
+                        context=services,
+                        stream_mode=["tasks", "custom"],
+                        version="v2",
+                        durability="sync",
+                        control=control,
+                    ):
+                        event = _event(campaign, part)
+                        if event is not None:
+                            yield event
+                except (Stopped, BudgetExhausted, GraphDrained) as halt:
+                    reason = str(halt) or "drained"
+                    self.store.campaigns.set_status(campaign, Status.STOPPED, reason)
+                    yield Halted(campaign=campaign, reason=reason)
+                    return
+                except asyncio.CancelledError:
+                    self.store.campaigns.set_status(campaign, Status.STOPPED, "interrupted")
+                    raise
+                except Exception as error:
+                    self.store.campaigns.set_status(campaign, Status.FAILED, f"{type(error).__name__}: {error}")
+                    raise
+                point("session.paused")
+                snapshot = await graph.aget_state(config)
+                if not snapshot.next:
+                    yield await self._finish(row, snapshot.values, services)
+                    return
+                parked, waiting = self._sort_interrupts(campaign, snapshot.interrupts)
+                for event in waiting:
+                    yield event
+                if waiting:
+                    self.store.campaigns.set_status(campaign, Status.WAITING, "for an answer at the gate")
+                    return
+                if not parked:  # drained between two nodes
+                    self.store.campaigns.set_status(campaign, Status.STOPPED, "drained")
+                    yield Halted(campaign=campaign, reason="drained")
+                    return
+                for interrupt_id, event in parked.items():
+                    yield event
+                    async for progress in self._wait(event, services):
+                        yield progress
+                        if control.drain_requested:
+                            self.store.campaigns.set_status(campaign, Status.PARKED, "interrupted while a job ran")
+                            yield Halted(campaign=campaign, reason="a job was running; it is resumed")
+                            return
+                    self.store.campaigns.unpark(campaign, interrupt_id)
+                feed = Command(resume={interrupt_id: {"woken": True} for interrupt_id in parked})
+
+    async def _next_input(self, graph: Any, config: Any, row: Campaign) -> Any:
+        """What to feed the graph with: the first state, a recorded answer, or nothing to go on where it was."""
+        snapshot = await graph.aget_state(config)
+        if not snapshot.values and not snapshot.next:
+            return self._first_state(row)
+        values = snapshot.values
+        if values.get("schema_version") != SCHEMA_VERSION or values.get("fingerprint") != fingerprint(self._nodes):
+            raise CampaignChanged(_changed(row.id))
+        if not snapshot.next:
+            raise CampaignFinished(f"Campaign {row.id} has ended: {values.get('stop')}. Start another.")
+        answers: dict[str, JsonValue] = {}
+        for each in snapshot.interrupts:
+            if each.value.get("kind") == "parked":
+                answers[each.id] = {"woken": True}
+                continue
+            self.store.decisions.ask(row.id, each.id, each.value["request"])
+            answer = self.store.decisions.answer(row.id, each.id)
+            if answer is None:
+                self.store.campaigns.set_status(row.id, Status.WAITING, "for an answer at the gate")
+                raise Conflict(
+                    f"Campaign {row.id} waits for an answer to {each.id[:8]}. Give one: "
+                    f"pawl approve {row.id} {each.id[:8]} --as NAME --reason TEXT (or reject); then resume."
+                )
+            answers[each.id] = answer.answer
+        return Command(resume=answers) if answers else None
+
+    async def _commit(self, row: Campaign, services: Any) -> None:
+        """Have the judge commit itself to the sealed splits before anything is tried; once a campaign."""
+        commitment = await services.judge.commit(row.id, row.task, row.seed)
+        self.store.ledger.append(
+            event_id=f"{row.id}/committed",
+            kind="campaign.committed",
+            campaign=row.id,
+            body={"commitment": commitment.digest, "task": row.task, "seed": row.seed},
+            trace_id=str(row.settings["trace_id"]),
+        )
+
+    def _first_state(self, row: Campaign) -> State:
+        return State(
+            schema_version=SCHEMA_VERSION,
+            fingerprint=fingerprint(self._nodes),
+            campaign=row.id,
+            task=row.task,
+            seed=row.seed,
+            trace_id=str(row.settings["trace_id"]),
+            rules=CampaignRules.model_validate(row.settings["rules"]),
+            round=0,
+        )
+
+    def _sort_interrupts(self, campaign: str, interrupts: Iterable[Any]) -> tuple[dict[str, Parked], list[Waiting]]:
+        parked: dict[str, Parked] = {}
+        waiting: list[Waiting] = []
+        for each in interrupts:
+            if each.value.get("kind") == "parked":
+                self.store.campaigns.park(campaign, each.id, each.value, time.time())
+                self.store.campaigns.set_status(campaign, Status.PARKED, f"for job {each.value['job']}")
+                parked[each.id] = Parked(campaign=campaign, job=each.value["job"])
+            else:
+                request = each.value["request"]
+                self.store.decisions.ask(campaign, each.id, request)
+                waiting.append(Waiting(campaign=campaign, request=each.id, description=_describe(request)))
+        return parked, waiting
+
+    async def _wait(self, parked: Parked, services: Any) -> AsyncIterator[Event]:
+        """Report a job's progress until it has ended."""
+        from ..training.backend import JobHandle
+        from ..training.job import JobState
+
+        handle = JobHandle(id=parked.job)
+        last = -1
+        while True:
+            status = services.trainer.poll(handle)
+            if status.state not in (JobState.PENDING, JobState.RUNNING):
+                return
+            if status.step != last:
+                last = status.step
+                yield Progress(
+                    campaign=parked.campaign,
+                    node="trainer",
+                    text=f"training step {status.step}/{status.total_steps}",
+                    done=status.step,
+                    total=status.total_steps,
+                )
+            await asyncio.sleep(0.1)
+
+    async def _finish(self, row: Campaign, values: Mapping[str, Any], services: Any) -> Finished:
+        """Open what was sealed, close the books."""
+        reveal = await services.judge.reveal(row.id)
+        self.store.ledger.append(
+            event_id=f"{row.id}/revealed",
+            kind="campaign.revealed",
+            campaign=row.id,
+            body={"reveal": self.store.artifacts.put_json(reveal.essence())},
+            trace_id=values["trace_id"],
+        )
+        stop = values.get("stop")
+        self.store.campaigns.set_status(row.id, Status.FINISHED, str(stop))
+        return Finished(campaign=row.id, reason=stop, live=values["live"])
+
+    # Answering
+
+    def pending(self, campaign: str | None = None) -> list[Request]:
+        """What waits for a person, in one campaign or in all."""
+        return [
+            Request(
+                id=each.interrupt_id,
+                campaign=each.thread,
+                asked=each.asked,
+                description=_describe(each.request),
+                request=each.request,
+            )
+            for each in self.store.decisions.pending(campaign)
+        ]
+
+    def approve(self, campaign: str, request: str, *, by: str, reason: str) -> None:
+        """Record that the candidate may be promoted; `resume` or `pawl work` carries it out.
+
+        Raises:
+            NotFound: nothing of that id was asked.
+            Conflict: it has been answered already.
+        """
+        self.answer(campaign, request, {"decisions": [{"type": "approve"}], "actor": by, "reason": reason})
+
+    def reject(self, campaign: str, request: str, *, by: str, reason: str) -> None:
+        """Record that the candidate is to be discarded."""
+        self.answer(campaign, request, {"decisions": [{"type": "reject", "message": reason}], "actor": by})
+
+    def respond(self, campaign: str, request: str, *, by: str, message: str) -> None:
+        """Discard the candidate and give the Feedback-Agent something to read before its next decision."""
+        self.answer(campaign, request, {"decisions": [{"type": "respond", "message": message}], "actor": by})
+
+    def edit(self, campaign: str, request: str, *, by: str, reason: str, files: Mapping[str, str]) -> None:
+        """Replace files of the candidate's scaffold; the result is a new candidate, which races again."""
+        action: dict[str, JsonValue] = {"name": "promote", "args": {"files": dict(files)}}
+        self.answer(
+            campaign,
+            request,
+            {"decisions": [{"type": "edit", "edited_action": action}], "actor": by, "reason": reason},
+        )
+
+    def answer(self, campaign: str, request: str, answer: Mapping[str, JsonValue]) -> None:
+        """Record an answer in LangChain's shape, with `actor` and `reason`.
+
+        Raises:
+            ConfigurationError: the answer is empty or not of that shape; nothing is recorded.
+            NotFound: nothing of that id was asked in this campaign.
+            Conflict: it has been answered already, perhaps at this very moment by somebody else.
+        """
+        self._check(self.store.campaigns.get(campaign))
+        try:
+            response = ApprovalResponse.model_validate(answer)
+        except ValidationError as error:
+            raise ConfigurationError(
+                f"This is no answer at the gate: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}. Expected "
+                '{"decisions": [{"type": "approve" | "edit" | "reject" | "respond", ...}], "actor": NAME, "reason": TEXT}.'
+            ) from error
+        known = [each.id for each in self.pending(campaign)]
+        matching = [each for each in known if each.startswith(request)] if request else []
+        if len(matching) > 1:
+            raise ConfigurationError(f"{request!r} fits {len(matching)} requests. Give more of the id.")
+        full = matching[0] if matching else self.store.full_request_id(campaign, request)
+        self.store.decisions.record(campaign, full, response.model_dump(mode="json"), response.actor)
+
+    # Looking and undoing
+
+    def status(self, campaign: str) -> CampaignStatus:
+        """Where a campaign is, its rounds, what waits, and what it spent."""
+        row = self.store.campaigns.get(campaign)
+        pointer = self.store.channels.get(row.task, Channel.LIVE)
+        return CampaignStatus(
+            campaign=row.id,
+            task=row.task,
+            seed=row.seed,
+            status=row.status,
+            reason=row.reason,
+            live=pointer.version if pointer is not None else None,
+            rounds=[RoundRow.model_validate(each) for each in self.store.campaigns.rounds(campaign).values()],
+            pending=self.pending(campaign),
+            spent=self.store.meter.spent(campaign),
+        )
+
+    async def history(self, campaign: str) -> list[Checkpoint]:
+        """The saved states of a campaign, newest first."""
+        self.store.campaigns.get(campaign)
+        async with self._graph() as graph:
+            return [
+                Checkpoint(
+                    id=each.config["configurable"]["checkpoint_id"],
+                    created=str(each.created_at),
+                    round=each.values.get("round", 0),
+                    next=list(each.next),
+                )
+                async for each in graph.aget_state_history({"configurable": {"thread_id": campaign}})
+            ]
+
+    async def fork(
+        self, campaign: str, checkpoint: str, *, rules: CampaignRules | None = None, name: str | None = None
+    ) -> str:
+        """Start a new campaign from a saved state of another, and return its id; `resume` runs it.
+
+        The fork has its own operations, sealed items and account. Nothing of the first campaign changes.
+
+        Raises:
+            NotFound: the campaign has no such checkpoint.
+        """
+        row = self._check(self.store.campaigns.get(campaign), running=False)
+        async with self._graph() as graph:
+            states = [each async for each in graph.aget_state_history({"configurable": {"thread_id": campaign}})]
+            found = [each for each in states if each.config["configurable"]["checkpoint_id"].startswith(checkpoint)]
+            if not checkpoint or len(found) != 1:
+                raise NotFound(
+                    f"Campaign {campaign} has {len(found)} checkpoints that begin with {checkpoint!r}. "
+                    f"`pawl history {campaign}` lists them."
+                )
+            source = found[0]
+            before = [each for each in states if each.config == source.parent_config]
+            ran = before[0].next[0] if before and before[0].next else "__start__"
+            budget = Budget.model_validate(row.settings["budget"])
+            fork = self.create(
+                row.task, rules=rules or source.values.get("rules"), seed=row.seed, budget=budget, campaign=name
+            )
+            self.store.copy_rounds(campaign, fork, before=source.values.get("round", 0))
+            values = {**source.values, "campaign": fork, **({"rules": rules} if rules is not None else {})}
+            if values.get("round"):
+                await graph.aupdate_state({"configurable": {"thread_id": fork}}, values, as_node=ran)
+            return fork
+
+    def campaigns(self) -> list[Campaign]:
+        """The campaigns of this home, oldest first."""
+        return self.store.campaigns.all()
+
+    def moves(self, campaign: str) -> list[Move]:
+        """Every move of the channels of a campaign's task, oldest first."""
+        return self.store.channels.moves(self.store.campaigns.get(campaign).task)
+
+    def live_tasks(self) -> list[str]:
+        """The tasks that have a live version in this home."""
+        return list(self.store.live_versions())
+
+    def rollback(self, task: str, *, by: str, reason: str) -> Pointer:
+        """Point a task's live channel back at the version before.
+
+        Raises:
+            NotFound: nothing was live before.
+        """
+        pointer = self.store.channels.get(task, Channel.LIVE)
+        epoch = pointer.epoch if pointer is not None else 0
+        moved = self.store.channels.rollback(
+            task, key=f"rollback/{task}/{epoch}", actor=by, reason=reason, expected_epoch=epoch
+        )
+        self.store.ledger.append(
+            event_id=f"rollback/{task}/{epoch}",
+            kind="version.rolled-back",
+            campaign="",
+            body={"from": pointer.version if pointer else None, "to": moved.version, "actor": by, "reason": reason},
+            trace_id="",
+        )
+        return moved
+
+    def stop(self, *, by: str, reason: str, campaign: str | None = None) -> None:
+        """Pull the kill switch for one campaign, or for everything in this home."""
+        self.store.kill_switch.stop(reason, by, *([campaign] if campaign else []))
+
+    def go(self, *, by: str, campaign: str | None = None) -> bool:
+        """Lift the kill switch; tells whether it was set."""
+        return self.store.kill_switch.go(by, *([campaign] if campaign else []))
+
+    # Within
+
+    @asynccontextmanager
+    async def _graph(self) -> AsyncGenerator[Any]:
+        extra = {each for spec in self._nodes if spec.state is not None for each in spec.state.__annotations__.values()}
+        async with open_saver(
+            self.home, self.settings.database_url, [each for each in extra if isinstance(each, type)]
+        ) as saver:
+            yield build_graph(self._nodes).compile(checkpointer=saver)
+
+    def _check(self, row: Campaign, *, running: bool = True) -> Campaign:
+        if running and row.status is Status.FINISHED:
+            raise CampaignFinished(
+                f"Campaign {row.id} has ended ({row.reason}). Start another with `pawl run {row.task}`, "
+                f"or fork it from a checkpoint of `pawl history {row.id}`."
+            )
+        if row.fingerprint != fingerprint(self._nodes) or row.schema_version != SCHEMA_VERSION:
+            raise CampaignChanged(_changed(row.id))
+        return row
+
+
+def _changed(campaign: str) -> str:
+    return (
+        f"Campaign {campaign} was started with another graph: nodes, ways or state keys differ from today's. "
+        "Resume it with the same code and plug-ins as at its start, or start a new campaign; "
+        "what it has promoted stays."
+    )
+
+
+def _describe(request: JsonValue) -> str:
+    if isinstance(request, dict):
+        actions = request.get("action_requests")
+        if isinstance(actions, list) and actions and isinstance(actions[0], dict):
+            return str(actions[0].get("description", ""))
+    return ""
+
+
+def _event(campaign: str, part: Any) -> Event | None:
+    """LangGraph's stream part as one of our events, or none where it is nobody's business."""
+    data = part["data"]
+    if part["type"] == "tasks":
+        return NodeStarted(campaign=campaign, node=data["name"]) if "input" in data else None
+    if data.get("kind") == "round":
+        return RoundFinished(campaign=campaign, row=RoundRow.model_validate(data["row"]))
+    if data.get("kind") == "progress":
+        return Progress(campaign=campaign, **{key: value for key, value in data.items() if key != "kind"})
+    return None

@@ -1,0 +1,125 @@
+"""The services that nodes call, and the narrowing that gives each node only what its spec declares."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from ..core import ArtifactStore, ConfigurationError, Trajectory, Version
+from ..evals.task import Item, Task
+from ..release import Campaigns, Channels, KillSwitch, Ledger, Operations, Registry, TrajectoryIndex
+from ..safety.budget import Meter
+from .evidence import BudgetLeft
+
+if TYPE_CHECKING:
+    from ..evals.judge_client import JudgeClient
+    from ..serving.adapters import AdapterPublisher
+    from ..training.backend import TrainerBackend
+    from .editor import ScaffoldEditor
+    from .feedback import FeedbackAgent
+
+
+class Rollouts(Protocol):
+    """Runs a version on visible items and returns ungraded trajectories, in the order of the items."""
+
+    async def __call__(
+        self,
+        version: Version,
+        items: Sequence[tuple[Item, int]],
+        on_done: Callable[[Trajectory], None] | None = None,
+    ) -> list[Trajectory]:
+        """Run `version` on each (item, rollout seed)."""
+        ...
+
+
+class Bootstrap(Protocol):
+    """Makes a version live where its task has no live version yet, and answers which one is live."""
+
+    def __call__(self, task: str, version: str, key: str) -> str:
+        """Return the id of the version that is live after the call."""
+        ...
+
+
+class CampaignBudget(Protocol):
+    """The limits of the campaign that is run."""
+
+    def check(self) -> None:
+        """Return if the campaign may go on.
+
+        Raises:
+            BudgetExhausted: a limit is reached.
+        """
+        ...
+
+    def left(self) -> BudgetLeft:
+        """What may still be spent."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingBase:
+    """What a training job starts from."""
+
+    model_dir: str
+    """Folder of the base model's weights."""
+    model_name: str
+    adapters: str
+    """Folder where adapters are checked out to, by digest."""
+    threads: int
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything a campaign runs on. Not part of the state: a process that resumes brings its own."""
+
+    artifacts: ArtifactStore
+    registry: Registry
+    channels: Channels
+    ledger: Ledger
+    operations: Operations
+    campaigns: Campaigns
+    trajectories: TrajectoryIndex
+    meter: Meter
+    kill_switch: KillSwitch
+    budget: "CampaignBudget"
+    task: Task
+    rollouts: Rollouts
+    bootstrap: Bootstrap
+    feedback: "FeedbackAgent"
+    editor: "ScaffoldEditor"
+    judge: "JudgeClient"
+    live_versions: Callable[[], Mapping[str, Version]]
+    """Every task that has a live version in this home, and that version."""
+    trainer: "TrainerBackend | None" = None
+    """None where the endpoint takes no adapters: the weights lever is then out of reach."""
+    training_base: TrainingBase | None = None
+    publisher: "AdapterPublisher | None" = None
+    base_model: str = ""
+    capable: bool = False
+    """Whether the model can write free text and code."""
+
+
+OPEN = frozenset({"base_model", "capable", "training_base"})
+"""Plain facts that every node may read."""
+
+
+def narrow(services: Services, node: str, needs: Iterable[str]) -> Services:
+    """A view of the services that answers only what `needs` names.
+
+    Raises:
+        ConfigurationError: from the view, when the node touches a service that its spec doesn't declare.
+    """
+    allowed = OPEN | {str(need) for need in needs}
+    known = {field.name for field in fields(services)}
+
+    class Narrowed:
+        def __getattr__(self, name: str) -> Any:
+            if name in allowed:
+                return getattr(services, name)
+            if name in known:
+                raise ConfigurationError(
+                    f"The node {node!r} used context.{name}, which its NodeSpec does not declare. "
+                    f"Add it to `needs`; declared are: {', '.join(sorted(allowed - OPEN)) or 'none'}."
+                )
+            raise AttributeError(name)
+
+    return cast(Services, Narrowed())

@@ -1,0 +1,153 @@
+"""Gauntlet: the three races, in order, stopping at the first that doesn't pass.
+
+The target race is run here, on items that the optimiser sees anyway. The sealed ones are the judge's: all that
+comes back of them is one outcome each, at a fixed bill.
+"""
+
+from pydantic import JsonValue
+
+from ..core import Trajectory, derive_seed
+from ..core.faults import point
+from ..evals.judge_wire import RaceRequest
+from ..evals.races import Outcome, Race, paired_effects, target_race
+from .decision import Lever
+from .grading import grade_all
+from .journal import (
+    counter,
+    index_all,
+    key,
+    load_trajectories,
+    progress,
+    record,
+    round_plan,
+    save_trajectories,
+    total_usage,
+    visible_items,
+)
+from .spec import Need, NodeRuntime, NodeSpec, Update
+from .state import Candidate, RaceSummary, State
+
+
+async def gauntlet(state: State, runtime: NodeRuntime) -> Update:
+    """Race the candidate against the live version."""
+    context, candidate = runtime.context, state.get("candidate")
+    if candidate is None:
+        return {"races": []}
+    version = context.registry.get(candidate.version).version
+    if version.adapter is not None and context.publisher is not None:
+        await context.publisher.publish(version.adapter)
+    races = [await _target(state, runtime, candidate)]
+    for race in (Race.HOLDOUT, Race.ADVERSARIAL):
+        if races[-1].outcome is Outcome.PASSED:
+            races.append(await _sealed(state, runtime, candidate, race))
+    for summary in races:
+        record(
+            runtime,
+            state,
+            "gauntlet",
+            f"race.{summary.race.value}",
+            {"version": candidate.version, **summary.model_dump(mode="json")},
+            candidate.version,
+        )
+    return {"races": races}
+
+
+async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> RaceSummary:
+    context = runtime.context
+    operation = key(state, "gauntlet.target", candidate.version)
+    version = context.registry.get(candidate.version).version
+    items = visible_items(context.task, state)
+
+    async def run() -> JsonValue:
+        plan = round_plan(context.task, state)
+        trajectories = await context.rollouts(version, plan, counter(runtime, "gauntlet", "target race", len(plan)))
+        graded = await grade_all(context.task, {item.id: item for item in items}, trajectories)
+        digest = save_trajectories(context.artifacts, graded)
+        index_all(runtime, state, "gauntlet", graded, digest)
+        context.meter.add(
+            state["campaign"],
+            operation,
+            "gauntlet",
+            state["round"],
+            total_usage(graded),
+            lever=candidate.lever,
+            model=version.model,
+        )
+        return digest
+
+    digest = str(await context.operations.once(operation, "race", run))
+    challenger = load_trajectories(context.artifacts, digest)
+    incumbent = _live_trajectories(state, runtime)
+    metric = context.task.metric
+    verdict = target_race(
+        paired_effects(items, challenger, incumbent, metric), derive_seed(state["seed"], "target", state["round"])
+    )
+    return RaceSummary(
+        race=Race.TARGET,
+        outcome=verdict.outcome,
+        before=_mean(incumbent),
+        after=_mean(challenger),
+        low=verdict.low if verdict.items > 1 else None,
+        high=verdict.high if verdict.items > 1 else None,
+        evidence=digest,
+    )
+
+
+async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race: Race) -> RaceSummary:
+    context = runtime.context
+    others = {}
+    if candidate.lever is Lever.WEIGHTS:
+        live = context.live_versions()
+        others = {task: live[task] for task in sorted(live) if task != state["task"]}
+    progress(runtime, "gauntlet", f"{race.value} race, sealed")
+    operation = key(state, f"gauntlet.{race.value}", candidate.version)
+    result = await context.judge.race(
+        RaceRequest(
+            key=operation,
+            campaign=state["campaign"],
+            race=race,
+            task=state["task"],
+            candidate=context.registry.get(candidate.version).version,
+            live=context.registry.get(state["live"]).version,
+            lever=candidate.lever.value,
+            others=others,
+        ),
+        progress=lambda text: progress(runtime, "gauntlet", text),
+    )
+    point("gauntlet.judged")
+    context.meter.add(
+        state["campaign"], operation, "judge", state["round"], result.bill, lever=candidate.lever
+    )
+    return RaceSummary(
+        race=race, outcome=result.outcome, bits=result.bits, alpha=result.alpha, evidence=result.evidence
+    )
+
+
+def _live_trajectories(state: State, runtime: NodeRuntime) -> list[Trajectory]:
+    return load_trajectories(runtime.context.artifacts, state["trajectories"])
+
+
+def _mean(trajectories: list[Trajectory]) -> float:
+    values = [trajectory.grade.value for trajectory in trajectories if trajectory.grade is not None]
+    return sum(values) / len(values) if values else 0.0
+
+
+SPEC = NodeSpec(
+    name="gauntlet",
+    run=gauntlet,
+    reads=("campaign", "round", "task", "seed", "live", "candidate", "trajectories", "rules"),
+    writes=("races",),
+    needs=(
+        Need.JUDGE,
+        Need.LIVE_VERSIONS,
+        Need.TASK,
+        Need.ARTIFACTS,
+        Need.REGISTRY,
+        Need.ROLLOUTS,
+        Need.PUBLISHER,
+        Need.OPERATIONS,
+        Need.TRAJECTORIES,
+        Need.METER,
+        Need.LEDGER,
+    ),
+)

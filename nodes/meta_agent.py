@@ -1,0 +1,35 @@
+"""Meta-agent: finds the version a campaign starts from, and writes the first scaffold where there is none."""
+
+from ..core import Version
+from ..core.faults import point
+from .journal import key, record
+from .spec import Need, NodeRuntime, NodeSpec, Update
+from .state import State
+
+
+async def meta_agent(state: State, runtime: NodeRuntime) -> Update:
+    """Start from the task's live version; without one, make its seed scaffold over the base model live."""
+    context = runtime.context
+    files = context.task.seed_scaffold(context.capable)
+    version = Version(scaffold=context.artifacts.put_tree(files), base_model=context.base_model)
+    context.registry.add(version, task=state["task"], parent=None, lever=None, campaign=state["campaign"], round=0)
+    point("meta_agent.registered")
+    live = context.bootstrap(state["task"], version.id, key(state, "meta_agent", version.id))
+    record(
+        runtime,
+        state,
+        "meta_agent",
+        "campaign.started",
+        {"task": state["task"], "seed": state["seed"], "live": live},
+    )
+    return {"live": live, "round": 1, "pulled": [], "stop": None, "note": ""}
+
+
+SPEC = NodeSpec(
+    name="meta_agent",
+    run=meta_agent,
+    reads=("campaign", "task", "seed"),
+    writes=("live", "round", "pulled", "stop", "note"),
+    needs=(Need.TASK, Need.ARTIFACTS, Need.REGISTRY, Need.BOOTSTRAP, Need.LEDGER),
+)
+

@@ -1,0 +1,72 @@
+"""Promoter and rollback: one operation, the move of a channel, in its two directions."""
+
+from ..core.faults import point
+from ..release import Channel
+from .journal import key, record
+from .rounds import finish_round
+from .spec import Need, NodeRuntime, NodeSpec, Update
+from .state import State, Verdict
+
+
+async def promoter(state: State, runtime: NodeRuntime) -> Update:
+    """Move the task's live channel to the approved candidate.
+
+    Raises:
+        ConfigurationError: from the registry, when an artefact of the candidate is missing or damaged.
+        Conflict: the channel has been moved by somebody else since the campaign read it.
+    """
+    context = runtime.context
+    candidate, approval = state["candidate"], state["approval"]
+    assert candidate is not None
+    assert approval is not None
+    assert approval.verdict is Verdict.APPROVE
+    context.registry.verify(candidate.version)
+    pointer = context.channels.get(state["task"], Channel.LIVE)
+    epoch = pointer.epoch if pointer is not None and pointer.version == state["live"] else -1
+    context.channels.move(
+        state["task"],
+        Channel.LIVE,
+        candidate.version,
+        expected_epoch=epoch,
+        key=key(state, "promoter", candidate.version),
+        reason=approval.reason,
+        actor=approval.actor,
+    )
+    point("promoter.moved")
+    record(
+        runtime,
+        state,
+        "promoter",
+        "version.promoted",
+        {"version": candidate.version, "previous": state["live"], "actor": approval.actor},
+    )
+    return {"live": candidate.version}
+
+
+async def rollback(state: State, runtime: NodeRuntime) -> Update:
+    """Move the live channel back to the version before, because the monitor found the new one worse."""
+    context = runtime.context
+    pointer = context.channels.rollback(
+        state["task"],
+        key=key(state, "rollback", state["live"]),
+        actor="rule:monitor",
+        reason="worse than the version before on replayed items",
+    )
+    record(runtime, state, "rollback", "version.rolled-back", {"from": state["live"], "to": pointer.version})
+    return {"live": pointer.version, "worse": False, **finish_round(state, runtime, "rolled back")}
+
+
+PROMOTER = NodeSpec(
+    name="promoter",
+    run=promoter,
+    reads=("campaign", "round", "task", "live", "candidate", "approval"),
+    writes=("live",),
+    needs=(Need.REGISTRY, Need.CHANNELS, Need.LEDGER),
+)
+ROLLBACK = NodeSpec(
+    name="rollback",
+    run=rollback,
+    reads=("campaign", "round", "task", "live", "rules"),
+    writes=("live", "worse", "round", "stop", "pulled"),
+    needs=(Need.CHANNELS, Need.LEDGER, Need.CAMPAIGNS, Need.METER),
+)

@@ -1,0 +1,90 @@
+"""Scaffold editor: makes a candidate with another scaffold over the same weights."""
+
+from pydantic import JsonValue
+
+from ..core import Version, derive_seed
+from .decision import Lever
+from .feedback_agent import gather_evidence
+from .journal import key, record
+from .spec import Need, NodeRuntime, NodeSpec, Update
+from .state import Candidate, State, Verdict
+
+
+async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
+    """Ask the editor for an edit, or carry out the one that a person made at the gate."""
+    context = runtime.context
+    parent = context.registry.get(state["live"]).version
+    approval = state.get("approval")
+    if approval is not None and approval.verdict is Verdict.EDIT and (edited := state.get("candidate")) is not None:
+        base = context.registry.get(edited.version).version
+        tree = {**context.artifacts.get_tree(base.scaffold), **{k: v.encode() for k, v in approval.files.items()}}
+        made: dict[str, JsonValue] = {
+            "scaffold": context.artifacts.put_tree(tree),
+            "operator": "edit-at-gate",
+            "summary": context.artifacts.put(f"Edited at the gate by {approval.actor}: {approval.reason}".encode()),
+        }
+        parent = base
+    else:
+        operation = key(state, "scaffold_editor", state["live"])
+
+        async def edit() -> JsonValue:
+            files = context.artifacts.get_tree(parent.scaffold)
+            made = await context.editor.edit(
+                files,
+                state["decision"],
+                gather_evidence(state, runtime),
+                derive_seed(state["seed"], "scaffold_editor", state["round"]),
+            )
+            return {
+                "scaffold": context.artifacts.put_tree(made.apply(files)),
+                "operator": made.operator.value,
+                "summary": context.artifacts.put(f"{made.summary}\n\n{made.diff}".encode()),
+            }
+
+        result = await context.operations.once(operation, "edit", edit)
+        made = result if isinstance(result, dict) else {}
+    version = Version(
+        scaffold=str(made["scaffold"]),
+        adapter=parent.adapter,
+        base_model=parent.base_model,
+        sampling=parent.sampling,
+    )
+    if version.id == state["live"]:
+        return {"candidate": None, "approval": None, "races": []}
+    context.registry.add(
+        version,
+        task=state["task"],
+        parent=state["live"],
+        lever=Lever.SCAFFOLD,
+        campaign=state["campaign"],
+        round=state["round"],
+    )
+    candidate = Candidate(
+        version=version.id,
+        parent=state["live"],
+        lever=Lever.SCAFFOLD,
+        operator=str(made["operator"]),
+        summary=str(made["summary"]),
+    )
+    record(
+        runtime, state, "scaffold_editor", "candidate.made", candidate.model_dump(mode="json"), version.id
+    )
+    return {"candidate": candidate, "approval": None, "races": []}
+
+
+SPEC = NodeSpec(
+    name="scaffold_editor",
+    run=scaffold_editor,
+    reads=("campaign", "round", "live", "seed", "decision", "trajectories", "approval", "candidate"),
+    writes=("candidate", "approval", "races"),
+    needs=(
+        Need.EDITOR,
+        Need.TASK,
+        Need.ARTIFACTS,
+        Need.REGISTRY,
+        Need.OPERATIONS,
+        Need.CAMPAIGNS,
+        Need.BUDGET,
+        Need.LEDGER,
+    ),
+)

@@ -1,0 +1,173 @@
+"""The state of a campaign: plain JSON and this closed list of frozen models, nothing else.
+
+Everything large (trajectories, diffs, adapters) is an artefact, here by digest. The state therefore stays the
+same size however many rounds a campaign runs; past rounds are rows of the database, not keys of the state.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from typing_extensions import TypedDict
+
+from ..core import Usage
+from ..evals.races import Outcome, Race
+from .decision import Decision, Lever
+
+SCHEMA_VERSION = 1
+"""Raised whenever a key or model changes in a way that an older checkpoint can't be read by."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ApprovalMode(StrEnum):
+    """Who answers at the gate."""
+
+    ASK = "ask"
+    """A person; the campaign waits."""
+    AUTO = "auto"
+    """A rule: what passed its three races is approved. The request and the answer are recorded all the same."""
+
+
+class StopReason(StrEnum):
+    """Why a campaign ended."""
+
+    ROUNDS = "rounds"
+    """The rounds that were asked for are done."""
+    EACH_LEVER = "each-lever"
+    """Each lever has been pulled, which is what was asked for."""
+    DECIDED = "decided"
+    """The Feedback-Agent saw no lever worth its cost."""
+
+
+class CampaignRules(_Frozen):
+    """What a campaign is allowed and asked to do; fixed at START."""
+
+    rounds: int = Field(default=4, ge=1)
+    until_each_lever: bool = False
+    """End as soon as each lever has been pulled once, within `rounds`."""
+    approve: ApprovalMode = ApprovalMode.ASK
+    items: int = Field(default=8, ge=1)
+    """Visible items a round."""
+    attempts: int = Field(default=4, ge=1)
+    """Rollouts of each item; group-relative objectives compare within an item."""
+    replay: int = Field(default=64, ge=0)
+    """Rollouts of the live version from earlier rounds that a training job may add to this round's."""
+    shadow_items: int = Field(default=4, ge=0)
+    monitor_items: int = Field(default=4, ge=0)
+    training: dict[str, JsonValue] = {}
+    """Overrides of the training job's hyper-parameters."""
+
+
+class Evaluation(_Frozen):
+    """What the live version scored on a round's items."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    """95 % interval of the mean, items as the unit; none with fewer than two items."""
+    rollouts: int
+    valid: int
+    failures: dict[str, int]
+    """Rollouts by failure class."""
+
+
+class Candidate(_Frozen):
+    """A version that wants to become live."""
+
+    version: str
+    parent: str
+    lever: Lever
+    operator: str
+    """What made it: a scaffold operator, or a training objective."""
+    summary: str
+    """Artefact with the diff or the training summary."""
+
+
+class RaceSummary(_Frozen):
+    """What the optimiser may know of one race."""
+
+    race: Race
+    outcome: Outcome
+    before: float | None = None
+    after: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """Means of live and candidate and the interval of the effect; for the target race alone."""
+    bits: float = 0.0
+    alpha: float = 0.0
+    """Debited from the campaign's account."""
+    evidence: str = ""
+    """Digest of the evidence, which the reveal opens."""
+
+
+class Verdict(StrEnum):
+    """What a person, or the rule, decided at the gate."""
+
+    APPROVE = "approve"
+    EDIT = "edit"
+    REJECT = "reject"
+    RESPOND = "respond"
+
+
+class Approval(_Frozen):
+    """The answer at the gate."""
+
+    verdict: Verdict
+    actor: str
+    reason: str = ""
+    files: dict[str, str] = {}
+    """For an edit: the scaffold's files as they should be, path to text; absent ones stay."""
+
+
+class State(TypedDict, total=False):
+    """Keys of the house; a plug-in node adds its own by `NodeSpec.state`."""
+
+    schema_version: int
+    fingerprint: str
+    campaign: str
+    task: str
+    seed: int
+    trace_id: str
+    rules: CampaignRules
+
+    round: int
+    live: str
+    """Version that the channel `live` names, as this campaign knows it."""
+    trajectories: str
+    """Artefact: the trajectories of this round, graded once the evaluator has run."""
+    evaluation: Evaluation
+    decision: Decision
+    candidate: Candidate | None
+    races: list[RaceSummary]
+    shadow: str | None
+    """Artefact: recorded items, both versions' outputs."""
+    request: str | None
+    """Artefact: what the gate asks."""
+    approval: Approval | None
+    note: str
+    """What a person answered instead of approving; evidence for the next decision."""
+    worse: bool
+    """Whether the monitor found the promoted version worse than the one before."""
+    pulled: list[Lever]
+    """Levers pulled so far, each once."""
+    stop: StopReason | None
+
+
+STATE_MODELS: list[type] = [
+    ApprovalMode,
+    StopReason,
+    CampaignRules,
+    Evaluation,
+    Candidate,
+    RaceSummary,
+    Verdict,
+    Approval,
+    Decision,
+    Lever,
+    Race,
+    Outcome,
+    Usage,
+]
+"""Every type that a checkpoint may hold beside plain JSON."""

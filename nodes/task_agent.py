@@ -1,0 +1,33 @@
+"""Task agent: the live version works on this round's visible items."""
+
+from pydantic import JsonValue
+
+from .journal import counter, key, round_plan, save_trajectories, total_usage
+from .spec import Need, NodeRuntime, NodeSpec, Update
+from .state import State
+
+
+async def task_agent(state: State, runtime: NodeRuntime) -> Update:
+    """Run every attempt at every item, each in a sandbox of its own; what fails is part of the result."""
+    context = runtime.context
+    version = context.registry.get(state["live"]).version
+    plan = round_plan(context.task, state)
+    operation = key(state, "task_agent", version.id)
+
+    async def roll_out() -> JsonValue:
+        trajectories = await context.rollouts(version, plan, counter(runtime, "task_agent", "rollouts", len(plan)))
+        context.meter.add(
+            state["campaign"], operation, "task_agent", state["round"], total_usage(trajectories), model=version.model
+        )
+        return save_trajectories(context.artifacts, trajectories)
+
+    return {"trajectories": str(await context.operations.once(operation, "rollouts", roll_out)), "candidate": None}
+
+
+SPEC = NodeSpec(
+    name="task_agent",
+    run=task_agent,
+    reads=("campaign", "round", "live", "seed", "rules"),
+    writes=("trajectories", "candidate"),
+    needs=(Need.TASK, Need.ARTIFACTS, Need.REGISTRY, Need.ROLLOUTS, Need.OPERATIONS, Need.METER),
+)

@@ -1,0 +1,182 @@
+"""Trainer: makes a candidate with other weights under the same scaffold.
+
+The job outlives the node: the node starts it or attaches to it by an id that follows from what it trains on, and
+parks the campaign until the job has ended.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from langgraph.types import interrupt
+from pydantic import JsonValue
+
+from ..core import ConfigurationError, Trajectory, Version, derive_seed, digest_json
+from ..training.advantages import Objective, advantages
+from ..training.backend import JobHandle
+from ..training.datums import Datum, to_datums
+from ..training.job import JobState, JobStatus, TrainJob
+from .decision import Lever
+from .journal import key, load_trajectories, record
+from .rounds import past_rounds
+from .spec import Need, NodeRuntime, NodeSpec, Update
+from .state import Candidate, State
+
+
+async def trainer(state: State, runtime: NodeRuntime) -> Update:
+    """Turn trajectories into datums, train, and register the adapter as a candidate.
+
+    A job that fails is a round without a candidate, on the record; the campaign goes on.
+    """
+    context = runtime.context
+    backend = context.trainer
+    if backend is None:
+        raise ConfigurationError(
+            "The weights lever was pulled, but this endpoint takes no adapters. "
+            "Use the local model or a vLLM server started with --enable-lora, or a feedback agent that knows."
+        )
+    parent = context.registry.get(state["live"]).version
+    operation = key(state, "trainer", state["live"])
+
+    done = context.operations.lookup(operation)
+    if done is None:
+        context.operations.begin(operation, "training")
+        job, datums = _prepare(state, runtime, parent)
+        if datums:
+            handle: JobHandle = backend.submit(job, datums)
+            status: JobStatus = backend.poll(handle)
+            if status.state in (JobState.PENDING, JobState.RUNNING):
+                interrupt({"kind": "parked", "job": job.id})
+            outcome = _collect(state, runtime, status, len(datums))
+        else:
+            outcome = {"adapter": None, "error": "no group of rollouts differs in its rewards: nothing to learn from"}
+        done = context.operations.finish(operation, outcome)
+    result = cast(dict[str, JsonValue], done)
+    if result["adapter"] is None:
+        record(runtime, state, "trainer", "training.failed", {"error": result["error"]})
+        return {"candidate": None, "approval": None, "races": []}
+
+    version = Version(
+        scaffold=parent.scaffold,
+        adapter=str(result["adapter"]),
+        base_model=parent.base_model,
+        sampling=parent.sampling,
+    )
+    context.registry.add(
+        version,
+        task=state["task"],
+        parent=state["live"],
+        lever=Lever.WEIGHTS,
+        campaign=state["campaign"],
+        round=state["round"],
+    )
+    candidate = Candidate(
+        version=version.id,
+        parent=state["live"],
+        lever=Lever.WEIGHTS,
+        operator=str(state["decision"].objective),
+        summary=str(result["summary"]),
+    )
+    record(runtime, state, "trainer", "candidate.made", candidate.model_dump(mode="json"), version.id)
+    return {"candidate": candidate, "approval": None, "races": []}
+
+
+def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[TrainJob, list[Datum]]:
+    """The job and its datums; the job's id is the digest of both, so that the same work has the same run dir."""
+    context, base = runtime.context, runtime.context.training_base
+    assert base is not None
+    objective = state["decision"].objective or Objective.GROUP_RELATIVE
+    datums = _datums(_sample(state, runtime), objective, context.task.metric.signed)
+    initial = None
+    if parent.adapter is not None:
+        initial = Path(base.adapters) / parent.adapter
+        if not initial.exists():
+            context.artifacts.checkout(parent.adapter, initial)
+    content: dict[str, JsonValue] = {
+        "campaign": state["campaign"],
+        "round": state["round"],
+        "live": state["live"],
+        "datums": digest_json([datum.model_dump(mode="json") for datum in datums]),
+    }
+    job = TrainJob.model_validate(
+        {
+            "id": f"{state['campaign']}-r{state['round']}-{digest_json(content)[:12]}",
+            "objective": objective,
+            "base_model_dir": base.model_dir,
+            "base_model_name": base.model_name,
+            "init_adapter": str(initial) if initial is not None else None,
+            "threads": base.threads,
+            "seed": derive_seed(state["seed"], "trainer", state["round"]),
+            **state["rules"].training,
+        }
+    )
+    return job, datums
+
+
+def _sample(state: State, runtime: NodeRuntime) -> list[Trajectory]:
+    """This round's trajectories, and those of earlier rounds that the same version made, newest first."""
+    found = load_trajectories(runtime.context.artifacts, state["trajectories"])
+    room = state["rules"].replay
+    for row in reversed(past_rounds(runtime, state)):
+        if row.sampled != state["live"] or room <= 0:
+            break
+        earlier = load_trajectories(runtime.context.artifacts, row.trajectories)[:room]
+        found += earlier
+        room -= len(earlier)
+    return found
+
+
+def _datums(trajectories: Sequence[Trajectory], objective: Objective, signed: Callable[[float], float]) -> list[Datum]:
+    groups: dict[str, list[Trajectory]] = {}
+    for trajectory in trajectories:
+        if trajectory.grade is not None:
+            groups.setdefault(trajectory.item, []).append(trajectory)
+    rewards = {
+        item: [signed(each.grade.value) for each in members if each.grade is not None]
+        for item, members in groups.items()
+    }
+    datums: list[Datum] = []
+    for item, values in advantages(rewards, objective).items():
+        for trajectory, advantage in zip(groups[item], values, strict=True):
+            if advantage != 0.0:
+                datums += to_datums(trajectory, advantage, item)
+    return datums
+
+
+def _collect(state: State, runtime: NodeRuntime, status: JobStatus, datums: int) -> JsonValue:
+    context = runtime.context
+    context.meter.add(
+        state["campaign"],
+        key(state, "trainer", state["live"]),
+        "trainer",
+        state["round"],
+        status.usage,
+        lever=Lever.WEIGHTS,
+    )
+    if status.state is not JobState.SUCCEEDED or status.adapter is None:
+        return {"adapter": None, "error": status.error or status.state.value}
+    folder = Path(status.adapter)
+    tree = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    metrics = "\n".join(f"{name}: {value:.4g}" for name, value in sorted(status.metrics.items()))
+    summary = (
+        f"Trained {status.total_steps} steps on {datums} sequences, objective {state['decision'].objective}.\n{metrics}"
+    )
+    return {"adapter": context.artifacts.put_tree(tree), "summary": context.artifacts.put(summary.encode())}
+
+
+SPEC = NodeSpec(
+    name="trainer",
+    run=trainer,
+    reads=("campaign", "round", "task", "seed", "live", "decision", "trajectories", "rules"),
+    writes=("candidate", "approval", "races"),
+    needs=(
+        Need.TRAINER,
+        Need.TASK,
+        Need.ARTIFACTS,
+        Need.REGISTRY,
+        Need.OPERATIONS,
+        Need.CAMPAIGNS,
+        Need.METER,
+        Need.LEDGER,
+    ),
+)
