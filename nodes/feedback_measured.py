@@ -20,8 +20,8 @@ class MeasuredFeedback:
     """A decision rule; its numbers are those of `Rule`.
 
     1. No rollouts, or the endpoint failed at `broken` of them or more: stop. No lever mends that.
-    2. Plateau: every lever at hand was pulled `patience` times since the last promotion, in vain: stop. A lever is at
-       hand if step 3 finds it any promise.
+    2. A lever that was pulled `patience` times since the last promotion, in vain, rests until the next one. If every
+       lever at hand rests, that's a plateau: stop. A lever is at hand if step 3 finds it any promise.
     3. What is promised (`prospects`): for the scaffold, per operator, the share of rollouts lost to what the operator
        removes times the cost of a loss, or, for spread within items, what drawing more would select; for the
        weights, step x sd within items x normalised entropy, where rewards vary with the choices and the policy isn't
@@ -54,9 +54,10 @@ class MeasuredFeedback:
             pulls = ", ".join(f"{lever} {count}" for lever, count in sorted(vain.items()))
             return _stop(Diagnosis.PLATEAU, f"Pulled without a promotion since the last one: {pulls}.", [])
         least = least_gain(evidence, rule)
-        promising = [one for one in found if one.gain >= least]
+        awake = [one for one in found if vain[one.lever] < rule.patience]
+        promising = [one for one in awake if one.gain >= least]
         if not promising:
-            best = max(found, key=lambda one: one.gain, default=None)
+            best = max(awake, key=lambda one: one.gain, default=None)
             most = "nothing" if best is None else f"{best.gain:.4g} ({best.operator or best.lever})"
             reason = f"The most that is promised is {most}; below {least:.4g} it couldn't be told from no change."
             return _stop(Diagnosis.NO_PROMISE, reason, [])

@@ -11,9 +11,7 @@ from pawl.evals.task import Direction, Metric
 from pawl.nodes.decision import Diagnosis, Lever, Operator
 from pawl.nodes.evidence import RoundEvidence, RoundRecord
 
-METRIC = Metric(
-    name="log_speedup", unit="ln(x)", direction=Direction.MAXIMISE, worst=-2.0, best=4.0, margin=0.05
-)
+METRIC = Metric(name="log_speedup", unit="ln(x)", direction=Direction.MAXIMISE, worst=-2.0, best=4.0, margin=0.05)
 FIELDS = {name: ["a", "b", "c"] for name in ("fusion", "block", "stages", "warps", "layout", "group")}
 USAGE = Usage(input_tokens=700, output_tokens=12, verifications=1)
 

@@ -1,0 +1,227 @@
+"""The measured Feedback-Agent pulls the lever that the planted evidence asks for."""
+
+import random
+
+import pytest
+from pawl.core import RolloutStop, Usage
+from pawl.evals.scaffold import Mode, ScaffoldConfig
+from pawl.nodes.decision import Decision, Diagnosis, Lever, Objective, Operator
+from pawl.nodes.evidence import BudgetLeft, RoundEvidence
+from pawl.nodes.feedback_measured import MOST_CITED, MeasuredFeedback, objective_for
+from pawl.nodes.measurements import measure
+from pawl.nodes.prospects import Rule, weights_prospect
+
+from .feedback_fixtures import METRIC, USAGE, dense, evidence, pulled, refused_at_limits, rollouts, settled, trajectory
+
+
+async def decide(given: RoundEvidence) -> Decision:
+    decision = await MeasuredFeedback().decide(given)
+    known = {one.id for one in given.trajectories}
+    assert set(decision.evidence) <= known
+    assert len(decision.evidence) <= MOST_CITED
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+    return decision
+
+
+# --- where the scaffold is right
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("items", "attempts"), [(8, 4), (16, 4), (8, 8)])
+async def test_refusals_with_a_common_cause_are_the_scaffolds(seed: int, items: int, attempts: int) -> None:
+    given = evidence(rollouts(refused_at_limits, items=items, attempts=attempts, seed=seed))
+    measured = measure(given)
+    if not measured.refusals:
+        pytest.skip("this draw has too few refusals to tell a cause from luck")
+    decision = await decide(given)
+    assert (decision.lever, decision.diagnosis) == (Lever.SCAFFOLD, Diagnosis.REFUSED)
+    assert "shared-memory" in decision.reason
+    failed = {one.id for one in given.trajectories if one.grade and not one.grade.valid}
+    assert decision.evidence
+    assert set(decision.evidence) <= failed
+
+
+async def test_most_draws_of_planted_refusals_are_told_from_luck() -> None:
+    found = [bool(measure(evidence(rollouts(refused_at_limits, attempts=4, seed=seed))).refusals) for seed in range(10)]
+    assert sum(found) >= 8
+
+
+async def test_malformed_answers_of_a_capable_model_are_the_scaffolds() -> None:
+    rng = random.Random(1)
+    made = [
+        trajectory(f"i{n % 8}", n, value=0.8 + rng.gauss(0, 0.02), output="def f(): ...", entropy=0.1)
+        if n % 3
+        else trajectory(f"i{n % 8}", n, output="Sure! Here", reasons=["syntax-error"], entropy=0.1)
+        for n in range(48)
+    ]
+    decision = await decide(evidence(made, capable=True, trainable=False, scaffold=ScaffoldConfig(mode=Mode.SOURCE)))
+    assert (decision.lever, decision.diagnosis) == (Lever.SCAFFOLD, Diagnosis.MALFORMED)
+
+
+async def test_timeouts_of_many_samples_are_the_scaffolds() -> None:
+    heavy = ScaffoldConfig(mode=Mode.SCHEDULE, samples=16)
+    made = [
+        trajectory(f"i{n % 8}", n, value=0.8, entropy=0.0)
+        if n % 2
+        else trajectory(f"i{n % 8}", n, stop=RolloutStop.TIMED_OUT, entropy=0.0)
+        for n in range(48)
+    ]
+    decision = await decide(evidence(made, scaffold=heavy))
+    assert (decision.lever, decision.diagnosis) == (Lever.SCAFFOLD, Diagnosis.TIMED_OUT)
+
+
+async def test_spread_that_cannot_be_trained_is_the_scaffolds() -> None:
+    decision = await decide(evidence(rollouts(dense), trainable=False))
+    assert (decision.lever, decision.diagnosis) == (Lever.SCAFFOLD, Diagnosis.SPREAD)
+
+
+async def test_spread_under_a_policy_that_is_sure_is_the_scaffolds() -> None:
+    assert (await decide(evidence(rollouts(dense, entropy=0.02)))).lever is Lever.SCAFFOLD
+
+
+async def test_likelier_and_better_answers_ask_for_a_cooler_policy() -> None:
+    made = rollouts(dense, entropy=0.3, logprob=lambda choices, rng: 6.0 * (dense(choices, rng) or 0.0) - 9.0)
+    decision = await decide(evidence(made, trainable=False))
+    assert (decision.lever, decision.diagnosis) == (Lever.SCAFFOLD, Diagnosis.LIKELIHOOD)
+
+
+# --- where the weights are right
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_rewards_that_vary_with_undecided_choices_are_the_weights(seed: int) -> None:
+    decision = await decide(evidence(rollouts(dense, seed=seed, attempts=4)))
+    assert (decision.lever, decision.diagnosis) == (Lever.WEIGHTS, Diagnosis.SPREAD)
+    assert decision.objective is Objective.GROUP_RELATIVE
+    assert decision.expected_cost.training_steps > 0
+    assert decision.evidence
+
+
+async def test_weights_follow_once_the_refusals_are_pruned() -> None:
+    pruned = ScaffoldConfig(mode=Mode.SCHEDULE, pruned=[{"block": "c", "stages": "c"}, {"fusion": "a", "warps": "c"}])
+    history = [pulled(1, Lever.SCAFFOLD, operator=Operator.PRUNE, promoted=True, gain=0.4, brought=0.38)]
+    given = evidence(rollouts(dense, entropy=0.8, attempts=4), round=2, scaffold=pruned, history=history)
+    assert (await decide(given)).lever is Lever.WEIGHTS
+
+
+async def test_refusals_go_to_the_weights_when_the_scaffold_was_pulled_in_vain() -> None:
+    made = rollouts(refused_at_limits, seed=2)
+    assert (await decide(evidence(made))).lever is Lever.SCAFFOLD
+    history = [pulled(n, Lever.SCAFFOLD, operator=Operator.PRUNE) for n in (1, 2)]
+    assert (await decide(evidence(made, round=2, history=history[:1]))).lever is Lever.SCAFFOLD
+    assert (await decide(evidence(made, round=3, history=history))).lever is Lever.WEIGHTS
+
+
+async def test_a_promise_is_believed_by_the_share_that_was_kept() -> None:
+    kept = pulled(1, Lever.WEIGHTS, promoted=True, gain=0.2, brought=0.2)
+    half = pulled(1, Lever.WEIGHTS, promoted=True, gain=0.2, brought=0.1)
+    none = pulled(1, Lever.WEIGHTS, promoted=False)
+    gains: list[float] = []
+    for record in (kept, half, none):
+        given = evidence(rollouts(dense), round=2, history=[record])
+        measured = measure(given)
+        gains.append(weights_prospect(given, measured, Rule()).gain / measured.within_sd)
+    full = gains[0]
+    assert gains == pytest.approx([full, 0.75 * full, 0.5 * full])
+
+
+async def test_rare_far_better_attempts_ask_for_the_entropic_objective() -> None:
+    rare = rollouts(lambda choices, _: 2.0 if (choices["group"], choices["layout"]) == ("a", "b") else 0.3)
+    decision = await decide(evidence(rare))
+    assert (decision.lever, decision.objective) == (Lever.WEIGHTS, Objective.ENTROPIC)
+
+
+async def test_the_entropic_objective_needs_groups_of_four() -> None:
+    rare = rollouts(lambda choices, _: 2.0 if choices["group"] == "a" else 0.3, items=30, attempts=3)
+    assert objective_for(measure(evidence(rare))) is Objective.GROUP_RELATIVE
+
+
+async def test_common_successes_ask_for_the_group_relative_objective() -> None:
+    common = rollouts(lambda choices, _: 0.3 if choices["group"] == "a" else 1.0)
+    assert (await decide(evidence(common))).objective is Objective.GROUP_RELATIVE
+
+
+# --- where stopping is right
+
+
+async def test_nothing_to_gain_stops() -> None:
+    decision = await decide(evidence(rollouts(settled)))
+    assert (decision.lever, decision.diagnosis) == (Lever.STOP, Diagnosis.NO_PROMISE)
+    assert decision.objective is None
+    assert decision.expected_cost == Usage()
+
+
+async def test_gains_below_half_the_margin_stop() -> None:
+    rng = random.Random(3)
+    noise = rollouts(lambda _choices, _: 0.9 + rng.gauss(0, 0.004))
+    assert (await decide(evidence(noise))).diagnosis is Diagnosis.NO_PROMISE
+
+
+async def test_both_levers_in_vain_twice_is_a_plateau() -> None:
+    history = [
+        pulled(1, Lever.SCAFFOLD, operator=Operator.PRUNE, promoted=True),
+        pulled(2, Lever.WEIGHTS),
+        pulled(3, Lever.SCAFFOLD, operator=Operator.SAMPLES),
+        pulled(4, Lever.WEIGHTS),
+        pulled(5, Lever.SCAFFOLD, operator=Operator.EXEMPLARS),
+    ]
+    made = rollouts(dense)
+    assert (await decide(evidence(made, round=6, history=history))).diagnosis is Diagnosis.PLATEAU
+    assert (await decide(evidence(made, round=5, history=history[:-1]))).lever is not Lever.STOP
+    promoted = [*history, pulled(6, Lever.WEIGHTS, promoted=True, brought=0.2)]
+    assert (await decide(evidence(made, round=7, history=promoted))).lever is not Lever.STOP
+
+
+async def test_a_lever_that_is_out_of_reach_does_not_hold_a_plateau_up() -> None:
+    history = [pulled(n, Lever.SCAFFOLD, operator=Operator.SAMPLES) for n in (1, 2)]
+    decision = await decide(evidence(rollouts(dense), round=3, history=history, trainable=False))
+    assert decision.diagnosis is Diagnosis.PLATEAU
+
+
+async def test_an_empty_budget_stops_and_says_so() -> None:
+    decision = await decide(evidence(rollouts(refused_at_limits), budget=BudgetLeft(verifications=3)))
+    assert (decision.lever, decision.diagnosis) == (Lever.STOP, Diagnosis.BUDGET)
+    assert "verifications=3" in decision.reason
+
+
+async def test_what_the_budget_cannot_pay_gives_way_to_what_it_can() -> None:
+    decision = await decide(evidence(rollouts(dense), budget=BudgetLeft(training_steps=1)))
+    assert decision.lever is Lever.SCAFFOLD
+
+
+async def test_a_dead_endpoint_stops() -> None:
+    made = [trajectory(f"i{n}", n, stop=RolloutStop.MODEL_FAILED) for n in range(12)]
+    decision = await decide(evidence(made))
+    assert (decision.lever, decision.diagnosis) == (Lever.STOP, Diagnosis.MODEL_FAILED)
+
+
+async def test_a_round_without_rollouts_stops() -> None:
+    assert (await decide(evidence([]))).lever is Lever.STOP
+
+
+# --- what may be trained at all
+
+
+async def test_weights_are_never_pulled_without_log_probabilities() -> None:
+    made = [
+        one.model_copy(update={"steps": [step.model_copy(update={"logprobs": []}) for step in one.steps]})
+        for one in rollouts(dense)
+    ]
+    assert (await decide(evidence(made))).lever is not Lever.WEIGHTS
+
+
+async def test_weights_are_never_pulled_on_one_group() -> None:
+    assert (await decide(evidence(rollouts(dense, items=1, attempts=16)))).lever is not Lever.WEIGHTS
+
+
+async def test_weights_are_never_pulled_on_single_attempts() -> None:
+    assert (await decide(evidence(rollouts(dense, items=32, attempts=1)))).lever is not Lever.WEIGHTS
+
+
+async def test_a_round_without_one_valid_output_is_decided_like_any_other() -> None:
+    made = [
+        trajectory(f"i{n % 4}", n, choices={"a": str(n % 3)}, reasons=["registers"], usage=USAGE) for n in range(16)
+    ]
+    decision = await decide(evidence(made))
+    assert decision.lever in (Lever.SCAFFOLD, Lever.STOP)
+    assert decision.expected_gain <= METRIC.best - METRIC.worst
