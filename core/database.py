@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import NullPool
 
 from .errors import ConfigurationError, HomeDamaged
 
@@ -32,9 +31,9 @@ class Database:
         if not self.is_sqlite and not url.startswith("postgresql"):
             raise ConfigurationError(f"{url.split('://')[0]!r} is no database Pawl knows: use sqlite or postgresql.")
         if self.is_sqlite:
-            self.engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": 30})
+            self.engine = create_engine(url, connect_args={"timeout": 30})
             event.listen(self.engine, "connect", _configure_sqlite)
-            event.listen(self.engine, "begin", _begin_immediate)
+            event.listen(self.engine, "begin", _begin)
         else:
             self.engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True)
 
@@ -63,8 +62,23 @@ class Database:
         Raises:
             HomeDamaged: the database can't be read or written at all.
         """
+        with self._transaction(self.engine) as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """A transaction that sees one moment; on SQLite it neither waits for a writer nor keeps one waiting.
+
+        Raises:
+            HomeDamaged: the database can't be read at all.
+        """
+        with self._transaction(self.engine.execution_options(pawl_reads=True)) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Generator[Connection]:
         try:
-            with self.engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except (OperationalError, DatabaseError) as error:
             if _is_damage(error):
@@ -74,9 +88,6 @@ class Database:
                     "or start another home with --home."
                 ) from error
             raise
-
-    read = write
-    """Reads use the same short transactions; a reader sees one moment."""
 
     def close(self) -> None:
         """Give the connections back."""
@@ -91,8 +102,9 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("pawl_reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _is_damage(error: DatabaseError) -> bool:

@@ -112,7 +112,7 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
             lever=candidate.lever.value,
             others=others,
         ),
-        progress=lambda text: progress(runtime, "gauntlet", text),
+        on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed"),
     )
     point("gauntlet.judged")
     context.meter.add(
