@@ -63,7 +63,14 @@ async def evaluate(
         for start in range(0, len(attempts), batch):
             part = attempts[start : start + batch]
             rollouts = [
-                Rollout(version=version, item=item.id, payload=item.payload, seed=seed, tools=task.tools(item))
+                Rollout(
+                    version=version,
+                    item=item.id,
+                    payload=item.payload,
+                    seed=seed,
+                    tools=task.tools(item),
+                    task=task.name,
+                )
                 for item, seed in part
             ]
             done = await run_rollouts(
@@ -72,7 +79,7 @@ async def evaluate(
                 endpoint=endpoint,
                 sandbox=sandbox,
                 work=work,
-                limits=limits or RolloutLimits(),
+                limits=limits,
                 batch=batch,
             )
             grading += [
