@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     """Model to ask for at `model_url`; none asks the server what it serves."""
     model_api_key: SecretStr | None = None
     """Key for `model_url`. Held by the controller alone; sandboxes and the judge never see it."""
+    model_dir: Path | None = None
+    """Folder of a Hugging Face causal LM that the local server serves instead of the built-in one."""
     cache: Path = Path.home() / ".cache" / "pawl"
     """Converted base models and downloads, shared between homes."""
     threads: int = Field(default=2, ge=1)

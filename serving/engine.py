@@ -108,7 +108,9 @@ class Engine:
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:
-            raise ConfigurationError(f"These messages can't be rendered by the model's chat template: {error}") from error
+            raise ConfigurationError(
+                f"These messages can't be rendered by the model's chat template: {error}"
+            ) from error
 
     @property
     def adapters(self) -> dict[str, str]:
@@ -322,11 +324,7 @@ class Engine:
         going: list[_Row] = []
         for i, row in enumerate(rows):
             row.pending = []
-            if row.trie is None:
-                more = self._draw_free(row, logits[i])
-            else:
-                more = self._draw_choice(row, row.trie, hidden[i])
-            if more:
+            if self._draw_free(row, logits[i]) if row.trie is None else self._draw_choice(row, row.trie, hidden[i]):
                 going.append(row)
         return going
 

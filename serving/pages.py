@@ -13,7 +13,7 @@ PAGE = 32
 """Tokens a page."""
 
 
-class OutOfPages(Exception):  # noqa: N818
+class OutOfPages(Exception):
     """Every page is pinned by a sequence that is being computed; the batch is too large for the pool."""
 
 
@@ -92,7 +92,9 @@ class Pages:
             best, match = None, 0
             for child in node.children:
                 common = common_prefix(child.tokens, wanted)
-                if common > match or (common == match > 0 and best is not None and len(child.tokens) < len(best.tokens)):
+                if common > match or (
+                    common == match > 0 and best is not None and len(child.tokens) < len(best.tokens)
+                ):
                     best, match = child, common
             if best is None:
                 break
