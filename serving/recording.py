@@ -1,0 +1,183 @@
+"""Between a scaffold's request and the trajectory: what is sent on, and how an answer becomes a `ModelCall`.
+
+Completions and chat completions, in OpenAI's form with vLLM's additions (`structured_outputs.choice`,
+`return_token_ids`, `token_ids`, `prompt_token_ids`).
+"""
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from ..core import ModelCall, Usage, Version, canonical_json
+
+_LARGEST_CHOICE = 1024
+
+
+class Kind(StrEnum):
+    """The two forms of request; the value is the path below the base URL."""
+
+    COMPLETION = "completions"
+    CHAT = "chat/completions"
+
+
+class _Choice(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    choice: list[str] = Field(min_length=1, max_length=_LARGEST_CHOICE)
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Annotated[str, Field(pattern="^(system|user|assistant)$")]
+    content: str
+
+
+class Asked(BaseModel):
+    """What a scaffold may ask for; every other field of its request is dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    prompt: str | None = None
+    messages: list[_Message] | None = None
+    temperature: float | None = Field(default=None, ge=0.0, le=4.0)
+    top_p: float | None = Field(default=None, gt=0.0, le=1.0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    structured_outputs: _Choice | None = None
+    stream: bool = False
+
+    @classmethod
+    def parse(cls, kind: Kind, body: JsonValue) -> "Asked":
+        """Check a request's body.
+
+        Raises:
+            ValueError: it isn't a request that Pawl forwards; the message says which field is wrong.
+        """
+        try:
+            asked = cls.model_validate(body)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the body"
+            raise ValueError(f"{where}: {first['msg']}") from error
+        if asked.stream:
+            raise ValueError("stream: answers come whole here; leave it out")
+        if kind is Kind.COMPLETION and asked.prompt is None:
+            raise ValueError("prompt: expected a text")
+        if kind is Kind.CHAT and not asked.messages:
+            raise ValueError("messages: expected a list of role and content")
+        return asked
+
+
+def forwarded(kind: Kind, asked: Asked, version: Version, seed: int, room: int) -> dict[str, JsonValue]:
+    """The body that goes to the server: the version decides the model, the runner the seed.
+
+    Args:
+        kind: completion or chat.
+        asked: the scaffold's request; the version's sampling stands in for what it leaves open.
+        version: what is rolled out.
+        seed: of this call.
+        room: tokens that the rollout may still spend.
+    """
+    sampling = version.sampling
+    body: dict[str, JsonValue] = {
+        "model": version.model,
+        "seed": seed,
+        "n": 1,
+        "temperature": sampling.temperature if asked.temperature is None else asked.temperature,
+        "top_p": sampling.top_p if asked.top_p is None else asked.top_p,
+        "max_tokens": min(asked.max_tokens or sampling.max_tokens, sampling.max_tokens, room),
+        "return_token_ids": True,
+    }
+    if kind is Kind.CHAT:
+        body |= {"messages": [message.model_dump() for message in asked.messages or []], "logprobs": True}
+    else:
+        body |= {"prompt": asked.prompt, "logprobs": 1}
+    if asked.stop is not None:
+        body["stop"] = list(asked.stop) if isinstance(asked.stop, list) else asked.stop
+    if asked.structured_outputs is not None:
+        body["structured_outputs"] = {"choice": list(asked.structured_outputs.choice)}
+    return body
+
+
+class _Logprob(BaseModel):
+    logprob: float
+
+
+class _Logprobs(BaseModel):
+    token_logprobs: list[float] | None = None
+    content: list[_Logprob] | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _AnswerMessage(BaseModel):
+    content: str | None = None
+
+
+class _Answer(BaseModel):
+    text: str | None = None
+    message: _AnswerMessage | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+class _Reply(BaseModel):
+    choices: list[_Answer] = Field(min_length=1)
+    usage: _Usage | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+_REPLY: TypeAdapter[_Reply] = TypeAdapter(_Reply)
+
+
+def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue) -> ModelCall:
+    """The step that a request, as asked and as forwarded, and its reply make.
+
+    Raises:
+        ValueError: the reply isn't an OpenAI completion, answers outside the choices, or has log-probabilities that
+            are no numbers or don't match its tokens.
+    """
+    try:
+        parsed = _REPLY.validate_python(reply)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'the reply'}: {first['msg']}") from error
+    answer = parsed.choices[0]
+    text = answer.text if kind is Kind.COMPLETION else answer.message.content if answer.message else None
+    if text is None:
+        raise ValueError("choices.0: no text")
+    found = answer.logprobs or _Logprobs()
+    logprobs = (
+        (found.token_logprobs or []) if kind is Kind.COMPLETION else [each.logprob for each in found.content or []]
+    )
+    token_ids = answer.token_ids or []
+    if not all(map(math.isfinite, logprobs)):
+        raise ValueError("choices.0.logprobs: not finite")
+    if token_ids and logprobs and len(token_ids) != len(logprobs):
+        raise ValueError(f"{len(token_ids)} token ids but {len(logprobs)} log-probabilities")
+    choices = asked.structured_outputs.choice if asked.structured_outputs else []
+    if choices and text not in choices:
+        raise ValueError(f"answered {text[:80]!r}, which is none of the {len(choices)} choices")
+    prompt_ids = answer.prompt_token_ids or parsed.prompt_token_ids or []
+    usage = parsed.usage or _Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(token_ids))
+    return ModelCall(
+        model=body["model"],
+        prompt=body["prompt"] if kind is Kind.COMPLETION else canonical_json(body["messages"]).decode(),
+        completion=text,
+        prompt_token_ids=prompt_ids,
+        token_ids=token_ids,
+        logprobs=logprobs,
+        choices=choices,
+        temperature=body["temperature"],
+        finish_reason=answer.finish_reason or "stop",
+        usage=Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
+    )

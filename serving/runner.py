@@ -1,0 +1,259 @@
+"""A version on items: the scaffold in the sandbox, the policy by its socket, a trajectory out.
+
+rollouts = [Rollout(version=version, item=item.id, payload=item.payload, seed=seed) for item in items]
+trajectories = await run_rollouts(rollouts, store=store, endpoint=endpoint, sandbox=sandbox, work=folder)
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from ..core import ArtifactStore, Note, RolloutStop, Step, Trajectory, Usage, Version, canonical_json
+from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, read_result
+from ..safety.untrusted import parse_untrusted
+from .lockstep import Lockstep
+from .policy import Endpoint
+from .proxy import CallLimits, PolicyProxy, Session
+from .tools import Tool
+
+_AGENT, _ITEM, _OUTPUT = "agent.py", "item.json", "output.json"
+_TAIL = 2000
+_STOPS = {Ending.TIMED_OUT: RolloutStop.TIMED_OUT, Ending.OUTPUT_LIMIT: RolloutStop.OUTPUT_LIMIT}
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One attempt to make: a version at an item, with a seed."""
+
+    version: Version
+    item: str
+    """The item's id."""
+    payload: dict[str, JsonValue]
+    """What the scaffold is given."""
+    seed: int
+    tools: Sequence[Tool] = ()
+    task: str = ""
+
+
+class RolloutLimits(BaseModel):
+    """What one rollout may take."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sandbox: Limits = Limits(wall_seconds=600.0, cpu_seconds=60, memory_bytes=1 << 30, processes=16)
+    """The wall clock runs while the rollout waits for the others of its batch, too."""
+    calls: CallLimits = CallLimits()
+    output_bytes: int = Field(default=1 << 20, ge=1)
+    """Size of the answer's file."""
+    lag_seconds: float = Field(default=10.0, gt=0)
+    """How long a scaffold may compute while all others of its batch wait, before it falls out of step."""
+
+
+async def run_rollouts(
+    rollouts: Sequence[Rollout],
+    *,
+    store: ArtifactStore,
+    endpoint: Endpoint,
+    sandbox: Sandbox,
+    work: Path,
+    limits: RolloutLimits | None = None,
+    batch: int = 32,
+    on_done: Callable[[Trajectory], None] | None = None,
+) -> list[Trajectory]:
+    """Run each rollout in a sandbox of its own, `batch` at a time in lock step.
+
+    Whatever a scaffold does is in its trajectory's `stop` and `error`. The same rollouts against the same server give
+    the same trajectories, but for `trace_id` and `cpu_seconds`, as long as no scaffold depends on time or chance.
+
+    Args:
+        rollouts: what to run; each chunk of `batch` is composed in this order.
+        store: holds the versions' scaffolds.
+        endpoint: the model server.
+        sandbox: runs the scaffolds.
+        work: a folder for scratch; what this call puts there is removed at its end.
+        limits: of each rollout.
+        batch: how many run at once.
+        on_done: called with each trajectory as its rollout ends.
+
+    Returns:
+        Ungraded trajectories in the order of the rollouts.
+
+    Raises:
+        ArtifactMissing: a version's scaffold isn't in the store.
+        SandboxUnavailable: the machine no longer offers the sandbox.
+        PawlError: what a trusted tool raised.
+    """
+    limits = limits or RolloutLimits()
+    work.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="rollouts-", dir=work.resolve()))
+    done: list[Trajectory] = []
+    try:
+        scaffolds = {rollout.version.scaffold: scratch / rollout.version.scaffold for rollout in rollouts}
+        for digest, folder in scaffolds.items():
+            store.checkout(digest, folder)
+        async with PolicyProxy(endpoint) as proxy:
+            for start in range(0, len(rollouts), batch):
+                part = rollouts[start : start + batch]
+                lockstep = Lockstep(secrets.token_hex(8), len(part), limits.lag_seconds)
+                runs: list[asyncio.Task[Trajectory]] = []
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        for member, rollout in enumerate(part):
+                            session = proxy.open(
+                                rollout.version,
+                                seed=rollout.seed,
+                                tools=rollout.tools,
+                                limits=limits.calls,
+                                lockstep=lockstep,
+                                member=member,
+                            )
+                            place = _Place(scratch / f"{start + member:06d}", scaffolds[rollout.version.scaffold])
+                            run = _run(rollout, session, proxy, sandbox, place, limits, on_done)
+                            runs.append(group.create_task(run))
+                except BaseExceptionGroup as failures:
+                    raise _first(failures) from failures
+                done += [run.result() for run in runs]
+    finally:
+        _remove(scratch)
+    return done
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a rollout runs."""
+
+    work: Path
+    scaffold: Path
+
+
+async def _run(
+    rollout: Rollout,
+    session: Session,
+    proxy: PolicyProxy,
+    sandbox: Sandbox,
+    place: _Place,
+    limits: RolloutLimits,
+    on_done: Callable[[Trajectory], None] | None,
+) -> Trajectory:
+    place.work.mkdir()
+    item = {"id": rollout.item, "task": rollout.task, "payload": rollout.payload, "seed": rollout.seed}
+    (place.work / _ITEM).write_bytes(json.dumps(item).encode())
+    command = Command(
+        argv=(os.path.realpath(sys.executable), "-S", str(place.scaffold / _AGENT)),
+        work=place.work,
+        mounts=(Mount(path=place.scaffold), Mount(path=proxy.socket)),
+        env={
+            "PAWL_SOCKET": str(proxy.socket),
+            "PAWL_TOKEN": session.token,
+            "PAWL_SEED": str(rollout.seed),
+            "PAWL_SCAFFOLD": str(place.scaffold),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONHASHSEED": "0",
+            "PYTHONIOENCODING": "utf-8:backslashreplace",
+        },
+        limits=limits.sandbox,
+    )
+    try:
+        result = await sandbox.run(command)
+    finally:
+        proxy.close(session)
+    if session.tool_error is not None:
+        raise session.tool_error
+    data = read_result(place.work, _OUTPUT, limits.output_bytes)
+    _remove(place.work)
+    trajectory = _trajectory(rollout, session, result, data, _Redaction(session, proxy, place))
+    if on_done is not None:
+        on_done(trajectory)
+    return trajectory
+
+
+class _Redaction:
+    """Takes out of a scaffold's words what differs from run to run."""
+
+    def __init__(self, session: Session, proxy: PolicyProxy, place: _Place) -> None:
+        self._names = {
+            session.token: "TOKEN",
+            str(proxy.socket): "SOCKET",
+            str(place.scaffold): "SCAFFOLD",
+            str(place.work): "WORK",
+        }
+
+    def __call__(self, data: bytes) -> str:
+        text = data.decode(errors="replace")
+        for found, name in self._names.items():
+            text = text.replace(found, name)
+        return text
+
+
+def _trajectory(
+    rollout: Rollout, session: Session, result: Result, data: bytes | None, redacted: _Redaction
+) -> Trajectory:
+    stop, output, error = _outcome(session, result, data, redacted)
+    steps: list[Step] = list(session.steps)
+    if result.stdout:
+        steps.append(Note(text=redacted(result.stdout)[:_TAIL]))
+    return Trajectory(
+        version=rollout.version.id,
+        item=rollout.item,
+        seed=rollout.seed,
+        steps=steps,
+        output=output,
+        stop=stop,
+        error=error,
+        usage=session.usage + Usage(cpu_seconds=result.cpu_seconds),
+        trace_id=secrets.token_hex(16),
+    )
+
+
+def _outcome(
+    session: Session, result: Result, data: bytes | None, redacted: _Redaction
+) -> tuple[RolloutStop, str | None, str | None]:
+    """Why it stopped, its output, and what to tell of it."""
+    words = redacted(result.stderr)[-_TAIL:]
+    if session.model_error is not None:
+        return RolloutStop.MODEL_FAILED, None, session.model_error
+    if result.ending in _STOPS:
+        return _STOPS[result.ending], None, words
+    if result.ending is not Ending.EXITED or result.status != 0:
+        how = "signal" if result.ending is Ending.SIGNALLED else "status"
+        return RolloutStop.CRASHED, None, f"{words}[ended with {how} {result.status}]"
+    if data is None:
+        return RolloutStop.NO_OUTPUT, None, f"{words}[no plain file {_OUTPUT} within its size limit]"
+    try:
+        written = parse_untrusted(data)
+    except ValueError as error:
+        return RolloutStop.NO_OUTPUT, None, f"{words}[{_OUTPUT} can't be used: {error}]"
+    output = written.get("output") if isinstance(written, dict) else None
+    if isinstance(output, str):
+        return RolloutStop.ANSWERED, output, None
+    if isinstance(output, dict):
+        return RolloutStop.ANSWERED, canonical_json(output).decode(), None
+    return RolloutStop.NO_OUTPUT, None, f'{words}[{_OUTPUT} is not {{"output": <text or object>}}]'
+
+
+def _first(error: BaseException) -> BaseException:
+    """The one error to raise where several rollouts met the same trouble."""
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return _first(inner[0]) if inner else error
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a candidate may have made hard to remove; a link in it is removed, never followed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for root, folders, _ in os.walk(folder):
+            for path in (Path(root, name) for name in folders):
+                if not path.is_symlink():
+                    with contextlib.suppress(OSError):
+                        path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
