@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from ..core import canonical_json
 from ..evals.scaffold import Exemplar, ScaffoldConfig
 from .decision import Diagnosis, Operator
@@ -13,7 +15,8 @@ from .failures import failure_class
 from .measurements import Measurements
 from .refusals import assignment_of
 
-MOST_EXEMPLARS = 4
+MOST_EXEMPLARS = 2
+"""Each makes every prompt longer."""
 MOST_SAMPLES = 16
 MOST_REPAIRS = 8
 MOST_PRUNED = 64
@@ -54,9 +57,10 @@ def _prune(config: ScaffoldConfig, _evidence: RoundEvidence, measured: Measureme
 
 
 def _exemplars(config: ScaffoldConfig, evidence: RoundEvidence, _measured: Measurements) -> Iterator[Proposal]:
+    told = _distinctive(evidence)
     pool = {(canonical_json(one.payload), one.output): one for one in config.exemplars}
     for trajectory in [*evidence.trajectories, *evidence.earlier]:
-        grade, payload = trajectory.grade, evidence.payloads.get(trajectory.item)
+        grade, payload = trajectory.grade, told.get(trajectory.item)
         if failure_class(trajectory) is None and grade is not None and payload is not None and trajectory.output:
             one = Exemplar(payload=payload, output=trajectory.output, grade=grade.value)
             pool.setdefault((canonical_json(payload), one.output), one)
@@ -70,6 +74,18 @@ def _exemplars(config: ScaffoldConfig, evidence: RoundEvidence, _measured: Measu
             yield Proposal(
                 config.model_copy(update={"exemplars": best[:count]}), f"Show the {count} best outputs so far."
             )
+
+
+def _distinctive(evidence: RoundEvidence) -> Mapping[str, dict[str, JsonValue]]:
+    """Payloads without the entries that are the same for every item: those say nothing about one of them."""
+    payloads = [canonical_json(one) for one in evidence.payloads.values()]
+    if len(set(payloads)) < 2:
+        return evidence.payloads
+    first = next(iter(evidence.payloads.values()))
+    same = {key for key in first if all(one.get(key) == first[key] for one in evidence.payloads.values())}
+    return {
+        item: {key: value for key, value in one.items() if key not in same} for item, one in evidence.payloads.items()
+    }
 
 
 def _samples(config: ScaffoldConfig, _evidence: RoundEvidence, _measured: Measurements) -> Iterator[Proposal]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from ..core import ModelCall, RolloutStop, ToolCall, Trajectory
+from ..core import Grade, ModelCall, RolloutStop, ToolCall, Trajectory
 from .decision import Diagnosis
 
 _BY_STOP = {
@@ -18,8 +18,7 @@ _BY_STOP = {
     RolloutStop.MODEL_FAILED: Diagnosis.MODEL_FAILED,
 }
 _BY_WORD = (
-    (Diagnosis.TIMED_OUT, ("timeout", "timed-out", "time-limit")),
-    (Diagnosis.CRASHED, ("crash", "signal", "runtime-error")),
+    (Diagnosis.CRASHED, ("crash", "signal", "runtime-error", "timeout", "timed-out")),
     (Diagnosis.WRONG, ("wrong", "precision", "mismatch", "incorrect", "not-finite", "nonfinite")),
     (
         Diagnosis.MALFORMED,
@@ -39,7 +38,10 @@ _BY_WORD = (
 
 
 class Signature(BaseModel):
-    """What went wrong, and where: equal for trajectories that failed the same way."""
+    """What went wrong, and where: equal for trajectories that failed the same way.
+
+    The code is the grade's `details["failure_class"]`, or its first reason.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,11 +75,10 @@ def signature(trajectory: Trajectory) -> Signature | None:
     grade = trajectory.grade
     if grade is not None and grade.valid:
         return None
-    reasons = [] if grade is None else [reason.lower().replace("_", "-") for reason in grade.reasons]
     if trajectory.stop in _BY_STOP:
         kind, code = _BY_STOP[trajectory.stop], trajectory.stop.value.replace("_", "-")
     else:
-        code = reasons[0] if reasons else "ungraded" if grade is None else "invalid"
+        code = _code(grade)
         kind = _class_of(code)
     return Signature(kind=kind, code=code, last=_last_step(trajectory))
 
@@ -94,6 +95,14 @@ def failure_groups(trajectories: Sequence[Trajectory]) -> list[FailureGroup]:
         for found, members in ((found, sorted(members)) for found, members in ids.items())
     ]
     return sorted(groups, key=lambda group: (-group.count, group.signature.model_dump_json()))
+
+
+def _code(grade: Grade | None) -> str:
+    if grade is None:
+        return "ungraded"
+    named = grade.details.get("failure_class")
+    code = named if isinstance(named, str) else grade.reasons[0] if grade.reasons else "invalid"
+    return code.lower().replace("_", "-")[:60]
 
 
 def _class_of(code: str) -> Diagnosis:

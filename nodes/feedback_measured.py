@@ -27,7 +27,7 @@ class MeasuredFeedback:
        weights, step x sd within items x normalised entropy, where rewards vary with the choices and the policy isn't
        sure yet. Each promise is multiplied by the share of their promises that past pulls of the same operator, or of
        training, have kept.
-    4. A promise below `least_share` of the metric's margin couldn't be told from none. If no other is left: stop.
+    4. A promise below `least_share` of the metric's margin isn't worth a round. If no other is left: stop.
     5. What the budget can't pay is set aside. If nothing is left: stop.
     6. The greatest gain per cost wins, the cost in tokens, verifications and training steps, and with `horizon` rounds
        of what it adds to each. Ties go to the cheaper, then to the scaffold (undone without retraining), then by name.
@@ -59,7 +59,7 @@ class MeasuredFeedback:
         if not promising:
             best = max(awake, key=lambda one: one.gain, default=None)
             most = "nothing" if best is None else f"{best.gain:.4g} ({best.operator or best.lever})"
-            reason = f"The most that is promised is {most}; below {least:.4g} it couldn't be told from no change."
+            reason = f"The most that is promised is {most}; below {least:.4g} it isn't worth a round."
             return _stop(Diagnosis.NO_PROMISE, reason, [])
         payable = [one for one in promising if evidence.budget.pays(one.cost)]
         if not payable:

@@ -28,8 +28,8 @@ class Rule(BaseModel):
     step: float = 0.5
     """Standard deviations that one training job can move the mean of an undecided policy. Within a KL divergence d
     of a policy the mean rises by at most about sd * sqrt(2 d) (exponential tilting, second order): 1/2 is 1/8 nat."""
-    least_share: float = 0.5
-    """A promise below this share of the metric's margin couldn't be told from no change."""
+    least_share: float = 0.2
+    """A promise below this share of the metric's margin isn't worth a round."""
     patience: int = 2
     """Pulls in a row, of each lever at hand, without a promotion of any, that make a plateau."""
     least_groups: int = 2

@@ -17,7 +17,7 @@ from .failures import signature
 Assignment = frozenset[tuple[str, str]]
 """Field and option pairs."""
 
-REFUSALS = frozenset({Diagnosis.REFUSED, Diagnosis.WRONG, Diagnosis.CRASHED, Diagnosis.TIMED_OUT})
+REFUSALS = frozenset({Diagnosis.REFUSED, Diagnosis.WRONG, Diagnosis.CRASHED})
 """Failures that an assignment itself can be the cause of."""
 
 

@@ -117,6 +117,14 @@ async def test_no_scaffold_is_proposed_twice_and_none_is_the_live_one(grade: obj
     assert edit.apply(scaffold) == scaffold
 
 
+async def test_the_diagnosis_comes_before_the_greater_promise() -> None:
+    made = rollouts(refused_at_limits, seed=1, logprob=lambda choices, rng: 4 * (dense(choices, rng) or 0) - 9)
+    given = evidence(made)
+    assert (await edited(given, Diagnosis.REFUSED)).operator is Operator.PRUNE
+    assert (await edited(given, Diagnosis.LIKELIHOOD)).operator is Operator.COOLER
+    assert (await edited(given, Diagnosis.SPREAD)).operator in (Operator.SAMPLES, Operator.EXEMPLARS)
+
+
 async def test_exemplars_are_the_best_outputs_of_different_items() -> None:
     given = evidence(rollouts(dense), scaffold=PLAIN)
     history = [pulled(n, Lever.SCAFFOLD, operator=Operator.SAMPLES) for n in range(1, 25)]
@@ -126,6 +134,15 @@ async def test_exemplars_are_the_best_outputs_of_different_items() -> None:
     best = max(one.grade.value for one in given.trajectories if one.grade)
     assert shown.grade == best
     assert json.loads(shown.output)["schedule"]
+
+
+async def test_exemplars_leave_out_what_every_item_is_given_alike() -> None:
+    given = evidence(rollouts(dense))
+    long = {item: {**payload, "contract": "x" * 5000} for item, payload in given.payloads.items()}
+    history = [pulled(n, Lever.SCAFFOLD, operator=Operator.SAMPLES) for n in range(1, 25)]
+    edit = await edited(given.model_copy(update={"history": history, "payloads": long}), Diagnosis.SPREAD)
+    assert edit.operator is Operator.EXEMPLARS
+    assert [set(one.payload) for one in config_of(edit).exemplars] == [{"n"}]
 
 
 async def test_the_same_question_gets_the_same_edit() -> None:

