@@ -1,0 +1,249 @@
+"""Backends: who runs `python -m pawl.training RUN_DIR`, and where.
+
+    backend = LocalBackend(home.runs, default_sandbox())
+    handle = backend.submit(job, datums)          # the same id attaches; a lost job is resumed
+    status = await backend.wait(handle, print)
+    files = adapter_files(status)                 # bytes, for the artefact store
+
+The run dir is the truth: `poll` reads its files, and its lock tells whether anybody still trains, so that a
+controller that was killed finds the job again by submitting it again.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from ..core import ConfigurationError, Conflict, NotFound, canonical_json, digest_bytes
+from ..core.artifacts import write_durably
+from ..core.faults import point
+from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox
+from .datums import Datum, encode_datums
+from .job import JobState, JobStatus, TrainJob
+from .rundir import RunDir
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+POLL_SECONDS = 0.1
+
+
+class JobHandle(BaseModel):
+    """What finds a job again, in any process."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    run_dir: Path
+
+
+class TrainerBackend(Protocol):
+    """Runs training jobs; every backend works on the same run dirs."""
+
+    def submit(self, job: TrainJob, datums: Sequence[Datum]) -> JobHandle:
+        """Start a job, attach to it if it runs, resume it if it was lost, and do nothing if it is finished.
+
+        Raises:
+            Conflict: a job with this id has other settings or datums.
+        """
+        ...
+
+    def poll(self, handle: JobHandle) -> JobStatus:
+        """Where the job stands.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        ...
+
+    def cancel(self, handle: JobHandle) -> None:
+        """Ask the job to stop after the step it is in."""
+        ...
+
+    def resume(self, handle: JobHandle) -> JobHandle:
+        """Start a lost or cancelled job again at its last complete step."""
+        ...
+
+    async def wait(self, handle: JobHandle, on_progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
+        """Return the status once the job is finished or lost; `on_progress` sees each one that differs."""
+        ...
+
+
+class LocalBackend:
+    """Subprocesses of this machine, one a job, in the sandbox.
+
+    `submit` and `resume` need a running event loop; a job dies with the process that holds it, and the next
+    `submit` of the same job goes on from its last step.
+    """
+
+    def __init__(self, runs: Path, sandbox: Sandbox, limits: Limits | None = None) -> None:
+        """Make a backend.
+
+        Args:
+            runs: folder of the run dirs.
+            sandbox: what the subprocesses run in.
+            limits: of one subprocess; by default an hour, without a cap on address space.
+        """
+        self.runs = runs
+        self.sandbox = sandbox
+        self.limits = limits or Limits(
+            wall_seconds=3600, cpu_seconds=7200, memory_bytes=0, file_bytes=4 << 30, processes=512
+        )
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def submit(self, job: TrainJob, datums: Sequence[Datum]) -> JobHandle:
+        """See `TrainerBackend.submit`."""
+        run = RunDir(self.runs / job.id)
+        data = encode_datums(datums)
+        if (run.path / "job.json").exists():
+            _check_same(run, job, data)
+        else:
+            run.rollouts.mkdir(parents=True, exist_ok=True)
+            write_durably(run.rollouts / "datums.jsonl", data)
+            run.write_status(JobStatus(state=JobState.PENDING))
+            point("training.submit")
+            write_durably(run.path / "job.json", canonical_json(job))
+            point("training.submitted")
+        handle = JobHandle(id=job.id, run_dir=run.path)
+        self._start(handle, run)
+        return handle
+
+    def poll(self, handle: JobHandle) -> JobStatus:
+        """See `TrainerBackend.poll`."""
+        run = RunDir(handle.run_dir)
+        status = run.status()
+        if status is None or not (run.path / "job.json").exists():
+            raise NotFound(f"No training job {handle.id!r} in {handle.run_dir.parent}: submit it first.")
+        if status.state is JobState.SUCCEEDED:  # a path that the trainer wrote is not followed
+            return status.model_copy(update={"adapter": run.adapter})
+        if status.state.finished or self._is_mine(handle) or run.is_held():
+            return status
+        status = run.status() or status  # it may have ended between the two looks
+        if status.state.finished:
+            return self.poll(handle)
+        return status.model_copy(update={"state": JobState.LOST})
+
+    def cancel(self, handle: JobHandle) -> None:
+        """See `TrainerBackend.cancel`."""
+        run = RunDir(handle.run_dir)
+        status = self.poll(handle)
+        if status.state.finished:
+            return
+        run.cancel_request.touch()
+        if status.state is JobState.LOST:
+            run.write_status(status.model_copy(update={"state": JobState.CANCELLED}))
+
+    def resume(self, handle: JobHandle) -> JobHandle:
+        """See `TrainerBackend.resume`."""
+        run = RunDir(handle.run_dir)
+        status = self.poll(handle)
+        if status.state is JobState.CANCELLED:
+            run.cancel_request.unlink(missing_ok=True)
+            run.write_status(status.model_copy(update={"state": JobState.PENDING}))
+        self._start(handle, run)
+        return handle
+
+    async def wait(self, handle: JobHandle, on_progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
+        """See `TrainerBackend.wait`."""
+        seen: JobStatus | None = None
+        while True:
+            status = self.poll(handle)
+            if on_progress is not None and status != seen:
+                on_progress(status)
+            seen = status
+            if status.state.finished or status.state is JobState.LOST:
+                return status
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _is_mine(self, handle: JobHandle) -> bool:
+        task = self._tasks.get(handle.id)
+        return task is not None and not task.done()
+
+    def _start(self, handle: JobHandle, run: RunDir) -> None:
+        status = run.status()
+        if self._is_mine(handle) or (status is not None and status.state.finished):
+            return
+        self._tasks[handle.id] = asyncio.get_running_loop().create_task(self._run(run), name=f"train {handle.id}")
+
+    async def _run(self, run: RunDir) -> None:
+        try:
+            result = await self.sandbox.run(self._command(run))
+        except Exception as error:
+            run.fail(f"The trainer could not be started: {error}")
+            raise
+        status = run.status()
+        if status is None or not status.state.finished:
+            error = _why(result)
+            if error is not None:
+                run.fail(error)
+
+    def _command(self, run: RunDir) -> Command:
+        job = run.job()
+        work = run.path / "work"
+        work.mkdir(exist_ok=True)
+        package = Path(__file__).resolve().parent.parent
+        # Only the code that a trainer imports: a home may lie in the same folder as the package.
+        code = [package / name for name in ("__init__.py", "core", "safety", "training")]
+        readable = [*code, job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
+        return Command(
+            argv=(sys.executable, "-m", "pawl.training", str(run.path)),
+            work=work,
+            mounts=(Mount(path=run.path, writable=True), *(Mount(path=path.resolve()) for path in readable)),
+            env={
+                "PATH": os.defpath,
+                "HOME": str(work),
+                "TMPDIR": str(work),
+                "OMP_NUM_THREADS": str(job.threads),
+                "HF_HUB_OFFLINE": "1",
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONHASHSEED": "0",
+            },
+            limits=self.limits,
+        )
+
+
+def adapter_files(status: JobStatus) -> dict[str, bytes]:
+    """The bytes of a finished job's adapter, as a file tree for the artefact store.
+
+    Raises:
+        ConfigurationError: the job has no adapter, or what is there is not two plain files.
+    """
+    folder = status.adapter
+    if status.state is not JobState.SUCCEEDED or folder is None:
+        raise ConfigurationError(
+            f"The job is {status.state}: expected one that succeeded. {status.error or ''}".strip()
+        )
+    found = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+    if found != list(ADAPTER_FILES) or len(list(folder.iterdir())) != len(ADAPTER_FILES):
+        raise ConfigurationError(f"The adapter's folder holds {found}: expected {', '.join(ADAPTER_FILES)}.")
+    return {name: (folder / name).read_bytes() for name in ADAPTER_FILES}
+
+
+def _check_same(run: RunDir, job: TrainJob, data: bytes) -> None:
+    for what, same in (
+        ("settings", run.job().digest == job.digest),
+        ("datums", run.data_digest() == digest_bytes(data)),
+    ):
+        if not same:
+            raise Conflict(
+                f"The training job {job.id!r} was submitted before with other {what}. An id stands for one job: "
+                "submit under a new one, or derive it from the settings and datums."
+            )
+
+
+def _why(result: Result) -> str | None:
+    """What to record for a process that ended without a final status; none where it can be resumed."""
+    tail = result.stderr.decode(errors="replace").strip()[-500:]
+    match result.ending:
+        case Ending.TIMED_OUT:
+            return (
+                f"The trainer ran into its time limit after {result.wall_seconds:.0f} s. Give it more, or fewer datums."
+            )
+        case Ending.OUTPUT_LIMIT:
+            return "The trainer printed more than its limit."
+        case Ending.EXITED:
+            return f"The trainer exited with status {result.status} before it began. {tail}"
+        case Ending.SIGNALLED:
+            return None

@@ -1,0 +1,110 @@
+"""A training job and its status: plain data, the same for every backend."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core import Usage, digest_json
+from .advantages import Objective
+
+
+class Precision(StrEnum):
+    """Arithmetic of the forward and backward passes; the adapter and its optimiser are always float32."""
+
+    AUTO = "auto"
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+class Modules(StrEnum):
+    """Which linear maps of a layer a new adapter changes."""
+
+    ALL = "all"
+    ATTENTION = "attention"
+
+
+class TrainJob(BaseModel):
+    """Everything that decides the bytes of the adapter, besides the datums and the machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    schema_version: Literal[1] = 1
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    """Names the run dir; deterministic, so that submitting twice attaches."""
+    objective: Objective
+    """On the record only: the advantages are already in the datums."""
+    base_model_dir: Path
+    """Folder of a Hugging Face causal language model (config.json, safetensors)."""
+    base_model_name: str
+    """The base's name at its server; the adapter is tied to it."""
+    base_digest: str = ""
+    """Digest of the base's weights where it is known; a run dir is not resumed on another base."""
+    init_adapter: Path | None = None
+    """Adapter to go on from; it brings its own layers and modules, and must have this rank and alpha."""
+    rank: int = Field(default=16, ge=1, le=512)
+    alpha: float = Field(default=32.0, gt=0)
+    layers: int = Field(default=10, ge=1)
+    """How many of the last layers a new adapter changes; what is below runs once, without gradients."""
+    modules: Modules = Modules.ALL
+    learning_rate: float = Field(default=3e-4, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    minibatch: int = Field(default=32, ge=1)
+    """Datums an optimiser step."""
+    clip: float = Field(default=0.2, gt=0)
+    """PPO's epsilon, to both sides."""
+    truncation: float = Field(default=2.0, gt=1)
+    """Cap on the importance ratio where the clip doesn't bind (truncated importance sampling)."""
+    kl: float = Field(default=0.0, ge=0)
+    """Coefficient of the KL divergence to the base; 0 leaves it out, and its forward pass."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Precision = Precision.AUTO
+    threads: int = Field(default=2, ge=1)
+    pack_tokens: int = Field(default=512, ge=1)
+    """Tokens a forward pass; bounds memory."""
+    checkpoint_every: int = Field(default=1, ge=1)
+    """Optimiser steps between checkpoints."""
+    seed: int = 0
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of this job."""
+        return digest_json(self)
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    """Submitted; no step has begun."""
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """It refused its input, crashed, or ran out of its limits; the error says which."""
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """No process trains it any more and it isn't finished; submitting again resumes it."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class JobStatus(BaseModel):
+    """What `status.json` holds: rewritten after every step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    state: JobState
+    step: int = 0
+    total_steps: int = 0
+    metrics: dict[str, float] = {}
+    """Of the last step; the run's course is in `metrics.jsonl`."""
+    adapter: Path | None = None
+    """Folder of the finished adapter."""
+    error: str | None = None
+    usage: Usage = Usage()
+    """Training steps, and CPU seconds over all the processes that worked on the job."""
