@@ -1,0 +1,64 @@
+"""Grades a submission's output against the fp64 reference; runs on the trusted side, on bytes."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from .problem import KernelProblem, Tolerance, Variant
+from .report import FailureClass
+
+if TYPE_CHECKING:
+    from .problem import Arrays
+
+
+def measure(
+    problem: KernelProblem, variant: Variant, inputs: "Arrays", output: NDArray[np.generic] | None
+) -> dict[str, JsonValue]:
+    """Compare one output with the reference.
+
+    Returns:
+        The case's sizes, and either `error` ([code, detail]) or `relative_l2`, `largest` (absolute error) and
+        `missed` (elements outside the tolerance, a count that must be 0).
+    """
+    case: dict[str, JsonValue] = variant.model_dump(mode="json", exclude={"precision", "problem"})
+    reference = problem.reference(variant, inputs)
+    detail = None
+    if output is None:
+        detail = "no output"
+    elif output.dtype != np.float32:
+        detail = f"the output's type is {output.dtype}, expected float32"
+    elif output.shape != reference.shape:
+        detail = f"the output's shape is {list(output.shape)}, expected {list(reference.shape)}"
+    elif not np.isfinite(output).all():
+        detail = f"{int((~np.isfinite(output)).sum())} of {output.size} values are not finite"
+    if detail is not None or output is None:
+        return case | {"error": [FailureClass.BAD_OUTPUT.value, detail]}
+    tolerance = problem.tolerance(variant.precision)
+    error = np.abs(output - reference)
+    return case | {
+        "relative_l2": float(np.linalg.norm(error) / np.linalg.norm(reference)),
+        "largest": float(error.max()),
+        "missed": int((error > tolerance.atol + tolerance.rtol * np.abs(reference)).sum()),
+    }
+
+
+def verdict(case: Mapping[str, JsonValue], tolerance: Tolerance) -> tuple[FailureClass, str] | None:
+    """Why a measured case fails the contract, or none."""
+    where = f"n={case['n']}, dim={case['dim']}, hidden={case['hidden']}, {case['distribution']}"
+    failed = case.get("error")
+    if isinstance(failed, list):
+        return FailureClass(str(failed[0])), f"{failed[1]} ({where})"
+    if case["missed"]:
+        return FailureClass.WRONG_RESULT, (
+            f"{case['missed']} elements differ from the reference by more than {tolerance.atol} + {tolerance.rtol} "
+            f"of it, the worst by {case['largest']:.3g} ({where})"
+        )
+    found = float(str(case["relative_l2"]))
+    if found > tolerance.relative_l2:
+        return FailureClass.PRECISION, (
+            f"the relative L2 error is {found:.2g}, and the contract allows {tolerance.relative_l2:.2g} ({where})"
+        )
+    return None

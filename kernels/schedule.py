@@ -1,0 +1,88 @@
+"""Schedules: a kernel's design as a choice in each of a few named fields.
+
+A small model can't write Triton, but it can choose; `render` turns its choices into a module.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from ..core import ConfigurationError
+
+Schedule: TypeAlias = dict[str, str]
+"""Field name to the option chosen; complete, in the order of the space's fields."""
+
+
+class ScheduleField(BaseModel):
+    """One choice."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    options: tuple[str, ...]
+    about: str
+    """What the choice decides, in a line that a model can be shown."""
+
+
+class ScheduleSpace(BaseModel):
+    """Every combination of the fields' options."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fields: tuple[ScheduleField, ...]
+
+    @property
+    def size(self) -> int:
+        """How many schedules there are."""
+        return math.prod(len(field.options) for field in self.fields)
+
+    def validate_schedule(self, choices: Mapping[str, object]) -> Schedule:
+        """Return the choices as a schedule, in the order of the fields.
+
+        Raises:
+            ConfigurationError: a field is missing or unknown, or its option isn't one of the field's.
+        """
+        names = {field.name for field in self.fields}
+        unknown = sorted(set(choices) - names)
+        if unknown:
+            raise ConfigurationError(f"The schedule has unknown fields {unknown}; expected {sorted(names)}.")
+        schedule: Schedule = {}
+        for field in self.fields:
+            value = choices.get(field.name)
+            if value not in field.options:
+                raise ConfigurationError(
+                    f"The schedule's field {field.name!r} is {value!r}; expected one of {list(field.options)}."
+                )
+            schedule[field.name] = str(value)
+        return schedule
+
+    def sample(self, seed: int) -> Schedule:
+        """Draw one schedule, every one equally likely."""
+        draw = random.Random(seed)
+        return {field.name: draw.choice(field.options) for field in self.fields}
+
+
+def trimul_space() -> ScheduleSpace:
+    """The space of TriMul: how the three stages are fused, stored, laid out and tiled."""
+    table = (
+        ("fusion", "none front back both", "which LayerNorms run inside the kernel of the product that follows"),
+        (
+            "precision",
+            "strict tf32 half",
+            "fp32 with TF32 products in three parts; fp32 with TF32 products; half precision",
+        ),
+        ("layout", "channel_first channel_last", "order of the tensors that the triangle product reads and writes"),
+        ("front_rows", "32 64 128", "rows of a tile of the input projections"),
+        ("front_split", "joint pairs", "whether one program computes all five projections, or one side's pair"),
+        ("tile", "64x64 128x64 128x128 128x256", "tile of the triangle product"),
+        ("warps", "4 8", "warps of a program of the triangle product"),
+        ("stages", "3 5", "steps of the triangle product that are loaded ahead"),
+        ("group", "1 4 16", "rows of tiles that are walked together, for reuse in L2"),
+        ("back_rows", "32 64 128", "rows of a tile of the output projection"),
+    )
+    return ScheduleSpace(
+        fields=tuple(ScheduleField(name=n, options=tuple(o.split()), about=about) for n, o, about in table)
+    )
