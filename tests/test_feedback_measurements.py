@@ -63,7 +63,7 @@ def test_the_slope_is_the_derivative_by_inverse_temperature() -> None:
         return sum(reward[one] * w for one, w in weights.items()) / sum(weights.values())
 
     made: list[Trajectory] = []
-    for n in range(3000):
+    for n in range(1000):
         one = rng.choices(sorted(base), weights=[base[key] for key in sorted(base)])[0]
         made.append(trajectory("i", n, value=reward[one], choices={"f": one}, logprob=math.log(base[one])))
     measured = measure(evidence(made))
