@@ -141,15 +141,11 @@ class Channels:
             raise ConfigurationError(f"{task}/previous follows {task}/live by itself: move live, or roll back.")
         with self._db.write() as connection:
             serialise(connection, "channels")
-            done = _recorded(connection, key, task, channel, rollback=False)
-            if done is None:
-                done = _move(
-                    connection, task, channel, to, expected_epoch, key=key, reason=reason, actor=actor, rollback=False
-                )
-            elif done.version != to:
-                raise Conflict(
-                    f"The key {key!r} has already moved {task}/{channel} to {done.version[:12]}, not {to[:12]}."
-                )
+            done = _recorded(connection, key, task, channel, rollback=False) or _move(
+                connection, task, channel, to, expected_epoch, key=key, reason=reason, actor=actor, rollback=False
+            )
+        if done.version != to:
+            raise Conflict(f"The key {key!r} has already moved {task}/{channel} to {done.version[:12]}, not {to[:12]}.")
         point("channel.moved")
         return done.pointer
 
@@ -172,25 +168,10 @@ class Channels:
             serialise(connection, "channels")
             done = _recorded(connection, key, task, Channel.LIVE, rollback=True)
             if done is None:
-                live = _pointer(connection, task, Channel.LIVE)
-                previous = _pointer(connection, task, Channel.PREVIOUS)
-                if live is None or previous is None:
-                    held = "nothing" if live is None else f"{live.version[:12]}, its first version,"
-                    raise NotFound(
-                        f"{task}/live holds {held} and {task}/previous is empty, so there is nothing to go back to. "
-                        f"Expected a promotion before; `pawl stop` ends all work on what is live."
-                    )
-                epoch = live.epoch if expected_epoch is None else expected_epoch
+                to, epoch = _way_back(connection, task)
+                epoch = epoch if expected_epoch is None else expected_epoch
                 done = _move(
-                    connection,
-                    task,
-                    Channel.LIVE,
-                    previous.version,
-                    epoch,
-                    key=key,
-                    reason=reason,
-                    actor=actor,
-                    rollback=True,
+                    connection, task, Channel.LIVE, to, epoch, key=key, reason=reason, actor=actor, rollback=True
                 )
         point("channel.moved")
         return done.pointer
@@ -209,6 +190,17 @@ def _pointer(connection: Connection, task: str, channel: Channel) -> Pointer | N
         )
     ).first()
     return None if row is None else Pointer(version=row.version, epoch=row.epoch)
+
+
+def _way_back(connection: Connection, task: str) -> tuple[str, int]:
+    live, previous = (_pointer(connection, task, channel) for channel in (Channel.LIVE, Channel.PREVIOUS))
+    if live is None or previous is None:
+        holds = "nothing" if live is None else f"{live.version[:12]}, its first version,"
+        raise NotFound(
+            f"{task}/live holds {holds} and {task}/previous is empty, so there is nothing to go back to. "
+            "Expected a promotion before; `pawl stop` ends all work on what is live."
+        )
+    return previous.version, live.epoch
 
 
 def _as_move(row: Row[Any]) -> Move:

@@ -40,22 +40,19 @@ events_table = Table(
 class EventKind(StrEnum):
     """The words of the loop itself; other nodes may bring words of their own."""
 
+    CAMPAIGN_COMMITTED = "campaign.committed"
+    """The judge's commitment to the sealed splits, before anything is drawn from them."""
     CAMPAIGN_STARTED = "campaign.started"
-    CAMPAIGN_STOPPED = "campaign.stopped"
-    CAMPAIGN_FINISHED = "campaign.finished"
-    SPLITS_COMMITTED = "splits.committed"
-    """Digests of the splits, before anything is drawn from them."""
-    SPLITS_REVEALED = "splits.revealed"
+    CAMPAIGN_REVEALED = "campaign.revealed"
     ROUND_EVALUATED = "round.evaluated"
     LEVER_DECIDED = "lever.decided"
     CANDIDATE_MADE = "candidate.made"
-    CANDIDATE_RACED = "candidate.raced"
     CANDIDATE_DISCARDED = "candidate.discarded"
+    TRAINING_FAILED = "training.failed"
     APPROVAL_REQUESTED = "approval.requested"
-    APPROVAL_ANSWERED = "approval.answered"
     VERSION_PROMOTED = "version.promoted"
-    VERSION_ROLLED_BACK = "version.rolled-back"
     VERSION_MONITORED = "version.monitored"
+    VERSION_ROLLED_BACK = "version.rolled-back"
 
 
 class Event(BaseModel):

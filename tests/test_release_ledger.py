@@ -95,7 +95,7 @@ def test_a_dropped_entry_is_found_as_a_gap(db: Database):
 def test_a_cut_end_and_a_careful_rewrite_are_found_against_a_checkpoint(db: Database):
     ledger = filled(db)
     checkpoint = ledger.root()
-    ledger.append("c1/later", EventKind.CAMPAIGN_FINISHED, "c1", {}, "t")
+    ledger.append("c1/later", EventKind.CAMPAIGN_REVEALED, "c1", {}, "t")
     assert ledger.verify(checkpoint) == []
 
     event = ledger.events()[1]
