@@ -11,11 +11,12 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from pydantic import JsonValue
 
 from ..core import ConfigurationError, Grade, Usage, derive_seed, digest_json
-from ..kernels import Report, Variant, Verifier, find_problem
+from ..kernels import FailureClass, Report, Variant, Verifier, find_problem
 from ..serving.tools import Tool, ToolResult
 from .bundled import bundled_scaffold
 from .registry import TaskEnvironment
@@ -125,8 +126,8 @@ class TriMulTask:
         report = await self.verifier.verify(source, variant)
         details: dict[str, JsonValue] = {"basis": report.basis, **({"schedule": dict(schedule)} if schedule else {})}
         seed = await self._seed_report(variant)
-        if report.failure_class is not None or report.time_us is None or seed.time_us is None:
-            return self._rejected(list(report.reasons), str(report.failure_class or "rejected"), details)
+        if not report.accepted or report.time_us is None or seed.time_us is None:
+            return self._rejected(report.reasons, str(report.failure_class or "rejected"), details)
         details |= {
             "time_us": report.time_us,
             "crude_us": report.crude_us,
@@ -147,12 +148,12 @@ class TriMulTask:
     def _source(self, output: str) -> tuple[str, Mapping[str, str] | None]:
         """The module that an output stands for, and its schedule if it names one."""
         try:
-            answer: object = json.loads(output)
+            answer = cast("JsonValue", json.loads(output))
         except ValueError:
             return output, None
         match answer:
             case {"schedule": dict(choices)}:
-                schedule = self._problem.space.validate_schedule(choices)  # pyright: ignore[reportUnknownArgumentType]
+                schedule = self._problem.space.validate_schedule(choices)
                 return self._problem.render(schedule), schedule
             case {"source": str(source)}:
                 return source, None
@@ -183,6 +184,8 @@ class TriMulTask:
         time, floor = grade.details.get("time_us"), grade.details.get("floor_us")
         if isinstance(time, int | float) and isinstance(floor, int | float) and time < floor:
             found.append(Cheat(code="below-floor", evidence=f"{time:.1f} us where physics allows {floor:.1f} us"))
+        if grade.details.get("failure_class") == FailureClass.IMPOSSIBLE:
+            found.append(Cheat(code="below-floor", evidence="; ".join(grade.reasons)))
         if output is not None and "schedule" not in grade.details:
             try:
                 source, _ = self._source(output)

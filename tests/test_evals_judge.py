@@ -54,16 +54,8 @@ class Bench:
 
     def request(self, key: str, adapter: str | None, race: Race = Race.HOLDOUT, **more: object) -> RaceRequest:
         candidate = self.live.model_copy(update={"adapter": adapter})
-        return RaceRequest(
-            key=key,
-            campaign="c",
-            race=race,
-            task="labels",
-            candidate=candidate,
-            live=self.live,
-            lever="weights",
-            **more,
-        )
+        fixed = {"campaign": "c", "task": "labels", "lever": "weights"}
+        return RaceRequest(key=key, race=race, candidate=candidate, live=self.live, **fixed, **more)
 
     async def judge(self, server, rules: RaceRules = RULES) -> JudgeClient:
         judge = await JudgeClient.start(self.home, Settings(), server.endpoint, sealed_seed=11)
@@ -111,27 +103,24 @@ async def test_nothing_sealed_is_written_outside_the_judges_folder_and_the_judge
     assert bench.home.judge.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize(
-    "fault", ["judge.entered:1", "judge.batch:1", "judge.batch:3", "judge.run:1", "judge.decided:1"]
-)
-async def test_a_judge_killed_at_any_point_goes_on_under_the_same_key_and_pays_once(
-    tmp_path, server, monkeypatch, fault
-):
+FAULTS = ("judge.entered:1", "judge.batch:1", "judge.batch:2", "judge.run:1", "judge.decided:1")
+
+
+async def test_a_judge_killed_again_and_again_goes_on_under_the_same_key_and_pays_once(tmp_path, server, monkeypatch):
     unbroken, broken = Bench(tmp_path / "unbroken"), Bench(tmp_path / "broken")
-    reveals = []
-    for bench in (unbroken, broken):
-        if bench is broken:
-            monkeypatch.setenv("PAWL_JUDGE_FAULT", fault)
-            judge = await bench.judge(server)
-            with pytest.raises(PawlError, match="goes on under its key"):
-                await judge.race(bench.request("1", GOOD))
-            await judge.close()
-            monkeypatch.delenv("PAWL_JUDGE_FAULT")
-        judge = await bench.judge(server)
-        result = await judge.race(bench.request("1", GOOD))
-        reveals.append((result, await judge.reveal("c")))
+    for fault in FAULTS:
+        monkeypatch.setenv("PAWL_JUDGE_FAULT", fault)
+        judge = await broken.judge(server)
+        with pytest.raises(PawlError, match="goes on under its key"):
+            await judge.race(broken.request("1", GOOD))
         await judge.close()
-    (result, reveal), (resumed, revealed) = reveals
+    monkeypatch.delenv("PAWL_JUDGE_FAULT")
+    ends = []
+    for bench in (unbroken, broken):
+        judge = await bench.judge(server)
+        ends.append((await judge.race(bench.request("1", GOOD)), await judge.reveal("c")))
+        await judge.close()
+    (result, reveal), (resumed, revealed) = ends
     assert resumed == result
     assert len(revealed.races) == 1
     assert revealed.commitment == reveal.commitment

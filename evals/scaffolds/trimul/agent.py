@@ -14,6 +14,7 @@ from client import Policy, answer, load_item
 CONFIG = json.loads((Path(os.environ["PAWL_SCAFFOLD"]) / "scaffold.json").read_text())
 LABELS = [f" {letter}" for letter in "ABCDEFGHIJKLMNOP"]  # single tokens, so that a choice is one decision
 SHOWN_EXEMPLARS = 2
+SEARCH_EFFORT = 2_000
 policy = Policy()
 
 
@@ -55,21 +56,42 @@ def header(payload):
     return "\n".join([*parts(), *shown, describe(payload)])
 
 
-def open_options(options, name, chosen, forbidden):
-    """The options that complete no forbidden partial assignment; all of them if none is left."""
-    left = []
-    for option in options:
-        so_far = {**chosen, name: option}
-        if not any(name in each and each.items() <= so_far.items() for each in forbidden):
-            left.append(option)
+def completes(chosen, name, forbidden):
+    """Whether the choice in this field was the last one that a forbidden partial assignment lacked."""
+    return any(name in each and each.items() <= chosen.items() for each in forbidden)
+
+
+def completable(fields, chosen, forbidden, effort):
+    """Whether the fields still open can be filled without a forbidden assignment; assumed so when effort runs out."""
+    forbidden = [each for each in forbidden if all(chosen.get(name, option) == option for name, option in each.items())]
+    effort[0] -= 1
+    if not fields or not forbidden or effort[0] < 0:
+        return True
+    name, options = fields[0]
+    trials = [{**chosen, name: option} for option in options]
+    return any(
+        not completes(trial, name, forbidden) and completable(fields[1:], trial, forbidden, effort) for trial in trials
+    )
+
+
+def open_options(fields, chosen, forbidden):
+    """The options of the first open field that lead to an allowed answer; all of them if none does."""
+    name, options = fields[0]
+    trials = {option: {**chosen, name: option} for option in options}
+    left = [
+        option
+        for option, trial in trials.items()
+        if not completes(trial, name, forbidden) and completable(fields[1:], trial, forbidden, [SEARCH_EFFORT])
+    ]
     return left or options
 
 
 def draw_schedule(payload, forbidden):
     """Choose an option in each field, in order."""
     text, chosen = header(payload), {}
-    for name, options in payload["fields"].items():
-        left = open_options(options, name, chosen, forbidden)
+    fields = list(payload["fields"].items())
+    for place, (name, options) in enumerate(fields):
+        left = open_options(fields[place:], chosen, forbidden)
         labels = [LABELS[options.index(option)] for option in left]
         text += f"\n{tag(name)}:"
         label = labels[0] if len(labels) == 1 else policy.choose(text, labels, CONFIG["temperature"])
