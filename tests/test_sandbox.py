@@ -363,7 +363,7 @@ async def test_a_run_ends_at_its_limits(sandbox, work):
 
     how, result = await ending("while True: pass", wall_seconds=0.6)
     assert how is Ending.TIMED_OUT
-    assert 0.1 < result.cpu_seconds < 2
+    assert 0.01 < result.cpu_seconds < 2
     how, result = await ending(
         "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(99)", wall_seconds=0.4
     )

@@ -5,7 +5,6 @@ label = policy.choose("The sky is", [" blue", " green"])
 answer({"label": label})
 """
 
-import http.client
 import json
 import os
 import socket
@@ -25,8 +24,7 @@ class Policy:
 
     def __init__(self):
         """Connect at the first request."""
-        self._connection = http.client.HTTPConnection("localhost")
-        self._connection.connect = self._connect
+        self._stream = None
 
     def choose(self, prompt, choices, temperature=None):
         """Draw one of the choices as the continuation of a prompt; returns it exactly as given."""
@@ -48,21 +46,39 @@ class Policy:
 
     def request(self, path, body):
         """Send one request; a field that is none is left out."""
-        data = json.dumps({key: value for key, value in body.items() if value is not None})
-        headers = {"Authorization": f"Bearer {os.environ['PAWL_TOKEN']}", "Content-Type": "application/json"}
-        self._connection.request("POST", path, data, headers)
-        response = self._connection.getresponse()
-        reply = json.loads(response.read())
-        if response.status != 200:
-            raise PolicyError(response.status, reply["error"]["message"])
-        return reply
+        data = json.dumps({key: value for key, value in body.items() if value is not None}).encode()
+        status, reply = self._exchange(path, data)
+        if status != 200:
+            raise PolicyError(status, reply.decode(errors="replace"))
+        return json.loads(reply)
 
     def _completion(self, prompt, **body):
         return self.request("/v1/completions", {"prompt": prompt, **body})["choices"][0]
 
-    def _connect(self):
-        self._connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connection.sock.connect(os.environ["PAWL_SOCKET"])
+    def _exchange(self, path, data):
+        """One HTTP exchange, by hand: importing http.client would take longer than most rollouts compute."""
+        if self._stream is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.connect(os.environ["PAWL_SOCKET"])
+            self._stream = connection.makefile("rwb")
+        lines = [
+            f"POST {path} HTTP/1.1",
+            "Host: policy",
+            f"Authorization: Bearer {os.environ['PAWL_TOKEN']}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(data)}",
+        ]
+        self._stream.write("\r\n".join([*lines, "", ""]).encode() + data)
+        self._stream.flush()
+        status = int(self._stream.readline().split()[1])
+        headers = {}
+        while line := self._stream.readline().strip():
+            name, _, value = line.partition(b":")
+            headers[name.lower()] = value.strip()
+        reply = self._stream.read(int(headers[b"content-length"]))
+        if headers.get(b"connection") == b"close":
+            self._stream = None
+        return status, reply
 
 
 def load_item():
