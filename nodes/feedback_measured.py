@@ -33,6 +33,8 @@ class MeasuredFeedback:
        of what it adds to each. Ties go to the cheaper, then to the scaffold (undone without retraining), then by name.
     7. The objective for the weights is entropic if groups have at least four attempts and their rewards are skewed to
        the right by 1 or more (for two-valued rewards: successes in at most 28 % of attempts), else group-relative.
+
+    What a person answered at the gate is text, which this agent can't weigh: a rejection counts as a pull in vain.
     """
 
     def __init__(self, rule: Rule | None = None) -> None:
