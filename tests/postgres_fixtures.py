@@ -14,8 +14,9 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from pawl.core import Database
 from sqlalchemy import make_url
+
+from pawl.core import Database
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from pawl.core import ArtifactDamaged, ArtifactMissing, ArtifactStore, ConfigurationError, digest_bytes, digest_tree
 
 KILLED_IN_PUT = """

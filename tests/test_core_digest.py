@@ -6,6 +6,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pawl.core import ConfigurationError, Version, canonical_json, derive_seed, digest_bytes, digest_json, digest_tree
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -1,6 +1,7 @@
 import time
 
 import pytest
+
 from pawl.core import BudgetExhausted, Database, Usage
 from pawl.safety.budget import Budget, Meter
 

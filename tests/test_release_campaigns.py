@@ -1,4 +1,5 @@
 import pytest
+
 from pawl.core import Conflict, Database, NotFound, RolloutStop
 from pawl.release import Campaigns, Indexed, Status, TrajectoryIndex
 

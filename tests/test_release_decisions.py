@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from pawl.core import ConfigurationError, Conflict, Database, NotFound
 from pawl.release import Decisions
 

@@ -3,6 +3,7 @@ import signal
 import time
 
 import pytest
+
 from pawl.core import Conflict, Database
 from pawl.release import Lease
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from pawl.core import Conflict, Database, NotFound
 from pawl.release import Checkpoint, Event, EventKind, Ledger
 from pawl.release.ledger import events_table

@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
+
 from pawl.core import ArtifactDamaged, ArtifactMissing, Database, NotFound, Sampling, Version
 from pawl.release import Registry
-from sqlalchemy.exc import IntegrityError
 
 from .postgres_fixtures import database, postgres_server  # noqa: F401
 from .release_fixtures import TASK, registered, store_at

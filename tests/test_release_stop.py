@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from pawl.core import Database, HomeDamaged, PawlError, Stopped
 from pawl.release import KillSwitch
 
