@@ -36,7 +36,7 @@ app.command()(health.doctor)
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:  # pyright: ignore[reportUnusedFunction]
     if version:
-        from pawl import __version__
+        from .. import __version__
 
         typer.echo(f"pawl {__version__}")
         raise typer.Exit
@@ -44,16 +44,18 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main() -> None:
     """Run a command; an error that Pawl raises on purpose is printed without a traceback, and exits with 1."""
-    from ..core.errors import PawlError
-
     try:
         app()
-    except PawlError as error:
-        typer.echo(f"pawl: {error}", err=True)
-        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("pawl: interrupted; what was done is kept.", err=True)
         sys.exit(130)
+    except Exception as error:
+        from ..core.errors import PawlError  # here, so that `--help` need not load the core
+
+        if not isinstance(error, PawlError):
+            raise
+        typer.echo(f"pawl: {error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

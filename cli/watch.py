@@ -78,10 +78,9 @@ class Watch:
         """What is going on: a moving line on a terminal, else one line a step."""
         if self._status is not None:
             self._status.update(text)
-        elif whole or ":" not in text.partition(": ")[2]:
-            if text != self._last:
-                self._console.print(text)
-                self._last = text
+        elif text != self._last and (whole or ":" not in text.partition(": ")[2]):
+            self._console.print(text)
+            self._last = text
 
     async def conclude(self, session: "Session", campaign: str) -> None:
         """Print the rounds as a table, and what the task has to show for them."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, get_type_hints
 
 from langgraph.graph import END, START, StateGraph
+from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from ..core import ConfigurationError, digest_json
@@ -112,21 +113,20 @@ def build_graph(nodes: Sequence[NodeSpec] = (), *, house: Sequence[NodeSpec] = H
 def fingerprint(nodes: Sequence[NodeSpec] = (), *, house: Sequence[NodeSpec] = HOUSE) -> str:
     """Digest of what a checkpoint depends on: schema version, node names, ways, and the state's keys and types."""
     schema = _merge_state([*house, *nodes])
-    return digest_json(
-        {
-            "schema_version": SCHEMA_VERSION,
-            "nodes": sorted(spec.name for spec in [*house, *nodes]),
-            "ways": [[edge.source, edge.label, edge.target] for edge in _insert(WAYS, nodes)],
-            "keys": {key: str(kind) for key, kind in sorted(get_type_hints(schema).items())},
-        }
-    )
+    content: dict[str, JsonValue] = {
+        "schema_version": SCHEMA_VERSION,
+        "nodes": [name for name in sorted(spec.name for spec in [*house, *nodes])],
+        "ways": [[edge.source, edge.label, edge.target] for edge in _insert(WAYS, nodes)],
+        "keys": {key: str(kind) for key, kind in sorted(get_type_hints(schema).items())},
+    }
+    return digest_json(content)
 
 
 def make_graph() -> Any:
     """Compile the graph without a saver, for a LangGraph server, which brings its own (see `langgraph.json`)."""
     from .plugins import plugin_nodes
 
-    return build_graph(plugin_nodes()).compile()
+    return build_graph(plugin_nodes()).compile()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _router(branch: Sequence[Edge]) -> Callable[[State], str]:
@@ -197,7 +197,8 @@ def _check(specs: Sequence[NodeSpec], house: Sequence[NodeSpec], schema: type[An
             holders = RESERVED.get(need)
             if holders is not None and (spec.name not in holders or spec.name not in own):
                 raise ConfigurationError(
-                    f"The node {spec.name!r} asks for {need.value!r}, which is reserved to {', '.join(sorted(holders))}."
+                    f"The node {spec.name!r} asks for {need.value!r}, "
+                    f"which is reserved to {', '.join(sorted(holders))}."
                 )
         if spec.name not in own and not (spec.after and spec.before):
             raise ConfigurationError(

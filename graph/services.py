@@ -1,21 +1,29 @@
 """What a campaign runs on, put together: model server, judge, sandbox, task, trainer, feedback agent, editor.
 
 `LocalFactory` opens the real ones, lazily, since looking at a home needs none of them. Give `Session` another
-factory to swap a whole layer; to swap one part, derive from the services that this one yields:
+factory to swap a part:
 
     class MyFactory(LocalFactory):
-        def feedback(self, settings, endpoint): return MyFeedbackAgent()
+        def feedback(self, endpoint): return MyFeedbackAgent()
 """
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..core import Home, Settings
-from ..nodes.context import Services
+from ..core import ConfigurationError, Home, NotFound, Sampling, Settings, Trajectory, Version
+from ..evals.registry import TaskEnvironment, load_task, task_names
+from ..evals.task import Item, Task
+from ..nodes.context import Rollouts, Services, TrainingBase
+from ..nodes.editor import ScaffoldEditor
 from ..nodes.evidence import BudgetLeft
+from ..nodes.feedback import FeedbackAgent
 from ..release import Campaign
 from ..safety.budget import Budget
+from ..safety.sandbox import Sandbox
+from ..serving.policy import Endpoint
 from .store import Store
 
 if TYPE_CHECKING:
@@ -32,6 +40,10 @@ class Factory(Protocol):
         Raises:
             NotFound: it isn't; the message lists those that are.
         """
+        ...
+
+    def open_task(self, home: Home, settings: Settings, task: str) -> AbstractAsyncContextManager[Task]:
+        """Open a task alone."""
         ...
 
     def open(
@@ -137,7 +149,7 @@ class LocalFactory:
         from ..nodes.feedback_model import ModelFeedback
         from ..serving.chat import policy_chat
 
-        return ModelFeedback(policy_chat(endpoint, temperature=0.0))
+        return ModelFeedback(policy_chat(endpoint, endpoint.base_model, Sampling(temperature=0.0, max_tokens=4096)))
 
     def editor(self, endpoint: Endpoint) -> ScaffoldEditor:
         """The typed editor; in front of it a language model, where the endpoint has a capable one."""
@@ -148,7 +160,18 @@ class LocalFactory:
         from ..nodes.editor_model import ModelEditor
         from ..serving.chat import policy_chat
 
-        return ModelEditor(policy_chat(endpoint, temperature=0.7))
+        return ModelEditor(policy_chat(endpoint, endpoint.base_model, Sampling(temperature=0.7, max_tokens=16384)))
+
+    @asynccontextmanager
+    async def open_task(self, home: Home, settings: Settings, task: str) -> AsyncGenerator[Task]:
+        """Open a task with its own sandbox and cache of verifications."""
+        opened = load_task(
+            task, TaskEnvironment(sandbox=self.sandbox(), cache=home.verifications, workers=settings.workers)
+        )
+        try:
+            yield opened
+        finally:
+            await opened.close()
 
     @asynccontextmanager
     async def open(self, home: Home, settings: Settings, store: Store, campaign: Campaign) -> AsyncGenerator[Services]:

@@ -34,13 +34,17 @@ from ..core import (
     NotFound,
     Settings,
     Stopped,
+    Trajectory,
     Usage,
 )
 from ..core.faults import point
+from ..evals.judge_wire import Reveal
+from ..evals.showcase import Showcase, ShowsBest
 from ..nodes.gate import ApprovalResponse
+from ..nodes.journal import load_trajectories
 from ..nodes.rounds import RoundRow
 from ..nodes.spec import NodeSpec
-from ..nodes.state import SCHEMA_VERSION, CampaignRules, State
+from ..nodes.state import SCHEMA_VERSION, CampaignRules, State, StopReason
 from ..release import Campaign, Channel, Lease, Move, Pointer, Status
 from ..safety.budget import Budget
 from .builder import build_graph, fingerprint
@@ -49,6 +53,9 @@ from .events import Event, Finished, Halted, NodeStarted, Parked, Progress, Roun
 from .plugins import plugin_nodes
 from .services import Factory, LocalFactory
 from .store import Store
+
+SHOWN = 24
+"""How many of the best trajectories a task chooses its showpiece from."""
 
 
 class Request(BaseModel):
@@ -229,7 +236,7 @@ class Session:
 
     async def _answered(self, campaign: str, control: RunControl) -> None:
         """Return once nothing of a campaign waits for a person, or a drain is asked for."""
-        while self.pending(campaign) and not control.drain_requested:
+        while self.pending(campaign) and not control.drain_requested:  # noqa: ASYNC110 - another process answers
             await asyncio.sleep(0.2)
 
     def drain(self, reason: str = "asked to stop") -> None:
@@ -242,7 +249,11 @@ class Session:
         async with self._graph() as graph, self._factory.open(self.home, self.settings, self.store, row) as services:
             config: Any = {"configurable": {"thread_id": campaign}, "recursion_limit": 10_000}
             await self._commit(row, services)
-            feed = await self._next_input(graph, config, row)
+            snapshot = await graph.aget_state(config)
+            if snapshot.values and not snapshot.next:  # it died between its last node and the closing of its books
+                yield await self._finish(row, snapshot.values, services)
+                return
+            feed = self._next_input(snapshot, row)
             self.store.campaigns.set_status(campaign, Status.RUNNING)
             while True:
                 try:
@@ -295,16 +306,13 @@ class Session:
                     self.store.campaigns.unpark(campaign, interrupt_id)
                 feed = Command(resume={interrupt_id: {"woken": True} for interrupt_id in parked})
 
-    async def _next_input(self, graph: Any, config: Any, row: Campaign) -> Any:
+    def _next_input(self, snapshot: Any, row: Campaign) -> Any:
         """What to feed the graph with: the first state, a recorded answer, or nothing to go on where it was."""
-        snapshot = await graph.aget_state(config)
         if not snapshot.values and not snapshot.next:
             return self._first_state(row)
         values = snapshot.values
         if values.get("schema_version") != SCHEMA_VERSION or values.get("fingerprint") != fingerprint(self._nodes):
             raise CampaignChanged(_changed(row.id))
-        if not snapshot.next:
-            raise CampaignFinished(f"Campaign {row.id} has ended: {values.get('stop')}. Start another.")
         answers: dict[str, JsonValue] = {}
         for each in snapshot.interrupts:
             if each.value.get("kind") == "parked":
@@ -363,11 +371,11 @@ class Session:
         from ..training.backend import JobHandle
         from ..training.job import JobState
 
-        handle = JobHandle(id=parked.job)
+        handle = JobHandle(id=parked.job, run_dir=self.home.runs / parked.job)
         last = -1
         while True:
             status = services.trainer.poll(handle)
-            if status.state not in (JobState.PENDING, JobState.RUNNING):
+            if status.state.finished or status.state is JobState.LOST:
                 return
             if status.step != last:
                 last = status.step
@@ -387,11 +395,11 @@ class Session:
             event_id=f"{row.id}/revealed",
             kind="campaign.revealed",
             campaign=row.id,
-            body={"reveal": self.store.artifacts.put_json(reveal.essence())},
+            body={"reveal": self.store.artifacts.put_json(_without_cpu_seconds(reveal))},
             trace_id=values["trace_id"],
         )
-        stop = values.get("stop")
-        self.store.campaigns.set_status(row.id, Status.FINISHED, str(stop))
+        stop = StopReason(values["stop"])
+        self.store.campaigns.set_status(row.id, Status.FINISHED, stop.value)
         return Finished(campaign=row.id, reason=stop, live=values["live"])
 
     # Answering
@@ -448,8 +456,8 @@ class Session:
             response = ApprovalResponse.model_validate(answer)
         except ValidationError as error:
             raise ConfigurationError(
-                f"This is no answer at the gate: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}. Expected "
-                '{"decisions": [{"type": "approve" | "edit" | "reject" | "respond", ...}], "actor": NAME, "reason": TEXT}.'
+                f"This is no answer at the gate: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}. "
+                'Expected {"decisions": [{"type": "approve" | "edit" | "reject" | "respond", ...}], "actor": NAME, "reason": TEXT}.'
             ) from error
         known = [each.id for each in self.pending(campaign)]
         matching = [each for each in known if each.startswith(request)] if request else []
@@ -522,6 +530,22 @@ class Session:
                 await graph.aupdate_state({"configurable": {"thread_id": fork}}, values, as_node=ran)
             return fork
 
+    async def showcase(self, campaign: str) -> Showcase | None:
+        """The best output of a campaign in a file below the home; none where the task can't show one."""
+        row = self.store.campaigns.get(campaign)
+        rows = [each for each in self.store.trajectories.of(campaign) if each.valid and each.grade is not None]
+        if not rows:
+            return None
+        async with self._factory.open_task(self.home, self.settings, row.task) as task:
+            if not isinstance(task, ShowsBest):
+                return None
+            rows.sort(key=lambda each: (-task.metric.signed(each.grade or 0.0), each.trajectory))
+            best: list[Trajectory] = []
+            for each in rows[:SHOWN]:
+                found = load_trajectories(self.store.artifacts, each.artifact)
+                best += [trajectory for trajectory in found if trajectory.id == each.trajectory]
+            return await task.showcase(best, self.home.root / "best")
+
     def campaigns(self) -> list[Campaign]:
         """The campaigns of this home, oldest first."""
         return self.store.campaigns.all()
@@ -570,7 +594,7 @@ class Session:
         async with open_saver(
             self.home, self.settings.database_url, [each for each in extra if isinstance(each, type)]
         ) as saver:
-            yield build_graph(self._nodes).compile(checkpointer=saver)
+            yield build_graph(self._nodes).compile(checkpointer=saver)  # pyright: ignore[reportUnknownMemberType]
 
     def _check(self, row: Campaign, *, running: bool = True) -> Campaign:
         if running and row.status is Status.FINISHED:
@@ -581,6 +605,16 @@ class Session:
         if row.fingerprint != fingerprint(self._nodes) or row.schema_version != SCHEMA_VERSION:
             raise CampaignChanged(_changed(row.id))
         return row
+
+
+def _without_cpu_seconds(reveal: Reveal) -> dict[str, JsonValue]:
+    """The reveal as it is in every equal run."""
+    races = [race.model_copy(update={"usage": _repeatable(race.usage)}) for race in reveal.races]
+    return reveal.model_copy(update={"races": races}).model_dump(mode="json")
+
+
+def _repeatable(usage: Usage) -> Usage:
+    return usage.model_copy(update={"cpu_seconds": 0.0})
 
 
 def _changed(campaign: str) -> str:

@@ -109,7 +109,7 @@ def narrow(services: Services, node: str, needs: Iterable[str]) -> Services:
         ConfigurationError: from the view, when the node touches a service that its spec doesn't declare.
     """
     allowed = OPEN | {str(need) for need in needs}
-    known = {field.name for field in fields(services)}
+    known = {field.name for field in fields(Services)}
 
     class Narrowed:
         def __getattr__(self, name: str) -> Any:

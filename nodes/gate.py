@@ -62,9 +62,7 @@ class ApprovalResponse(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decisions: list[
-        Annotated[
-            ApproveDecision | EditDecision | RejectDecision | RespondDecision, Field(discriminator="type")
-        ]
+        Annotated[ApproveDecision | EditDecision | RejectDecision | RespondDecision, Field(discriminator="type")]
     ] = Field(min_length=1, max_length=1)
     actor: str = Field(min_length=1)
     reason: str = ""
@@ -88,10 +86,7 @@ async def gate(state: State, runtime: NodeRuntime) -> Update:
         return {"approval": Approval(verdict=Verdict.APPROVE, actor=AUTO_ACTOR, reason=reason)}
     request = runtime.context.artifacts.get_json(cast(str, state["request"]))
     answer = interrupt({"kind": "approval", "request": request}, response_schema=ApprovalResponse)
-    response = answer if isinstance(answer, ApprovalResponse) else ApprovalResponse.model_validate(answer)
-    return {"approval": response.to_approval()}
+    return {"approval": answer.to_approval()}
 
 
-SPEC = NodeSpec(
-    name="gate", run=gate, reads=("rules", "request"), writes=("approval",), needs=(Need.ARTIFACTS,)
-)
+SPEC = NodeSpec(name="gate", run=gate, reads=("rules", "request"), writes=("approval",), needs=(Need.ARTIFACTS,))

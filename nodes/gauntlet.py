@@ -115,9 +115,7 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
         on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed"),
     )
     point("gauntlet.judged")
-    context.meter.add(
-        state["campaign"], operation, "judge", state["round"], result.bill, lever=candidate.lever
-    )
+    context.meter.add(state["campaign"], operation, "judge", state["round"], result.bill, lever=candidate.lever)
     return RaceSummary(
         race=race, outcome=result.outcome, bits=result.bits, alpha=result.alpha, evidence=result.evidence
     )

@@ -50,9 +50,7 @@ def summarise(trajectories: Sequence[Trajectory], seed: int) -> Evaluation:
     means = list(values_by_item(trajectories).values())
     low, high = paired_interval(means, seed)
     known = len(means) > 1
-    failures = Counter(
-        name for trajectory in trajectories if (name := failure_class(trajectory)) is not None
-    )
+    failures = Counter(name for trajectory in trajectories if (name := failure_class(trajectory)) is not None)
     return Evaluation(
         mean=mean(means),
         low=low if known else None,

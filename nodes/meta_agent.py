@@ -32,4 +32,3 @@ SPEC = NodeSpec(
     writes=("live", "round", "pulled", "stop", "note"),
     needs=(Need.TASK, Need.ARTIFACTS, Need.REGISTRY, Need.BOOTSTRAP, Need.LEDGER),
 )
-

@@ -66,9 +66,7 @@ async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
         operator=str(made["operator"]),
         summary=str(made["summary"]),
     )
-    record(
-        runtime, state, "scaffold_editor", "candidate.made", candidate.model_dump(mode="json"), version.id
-    )
+    record(runtime, state, "scaffold_editor", "candidate.made", candidate.model_dump(mode="json"), version.id)
     return {"candidate": candidate, "approval": None, "races": []}
 
 

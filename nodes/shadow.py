@@ -45,7 +45,8 @@ async def shadow(state: State, runtime: NodeRuntime) -> Update:
 
     digest = str(await context.operations.once(operation, "shadow", replay))
     request = _request(state, runtime, candidate, digest)
-    record(runtime, state, "shadow", "approval.requested", {"version": candidate.version, "shadow": digest}, candidate.version)
+    asked: dict[str, JsonValue] = {"version": candidate.version, "shadow": digest}
+    record(runtime, state, "shadow", "approval.requested", asked, candidate.version)
     return {"shadow": digest, "request": context.artifacts.put_json(request), "approval": None}
 
 
@@ -85,9 +86,7 @@ def _request(state: State, runtime: NodeRuntime, candidate: Candidate, shadow_di
                 "description": "\n".join(lines),
             }
         ],
-        "review_configs": [
-            {"action_name": "promote", "allowed_decisions": ["approve", "edit", "reject", "respond"]}
-        ],
+        "review_configs": [{"action_name": "promote", "allowed_decisions": ["approve", "edit", "reject", "respond"]}],
         "races": [race.model_dump(mode="json") for race in races],
         "decision": state["decision"].model_dump(mode="json"),
         "cost": spent.model_copy(update={"cpu_seconds": 0.0}).model_dump(mode="json"),

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from ..core import Usage
 from ..evals.races import Outcome, Race
-from .decision import Decision, Lever
+from .decision import Decision, Diagnosis, Lever, Objective
 
 SCHEMA_VERSION = 1
 """Raised whenever a key or model changes in a way that an older checkpoint can't be read by."""
@@ -166,6 +166,8 @@ STATE_MODELS: list[type] = [
     Approval,
     Decision,
     Lever,
+    Diagnosis,
+    Objective,
     Race,
     Outcome,
     Usage,

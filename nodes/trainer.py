@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from ..core import ConfigurationError, Trajectory, Version, derive_seed, digest_json
 from ..training.advantages import Objective, advantages
-from ..training.backend import JobHandle
+from ..training.backend import JobHandle, adapter_files
 from ..training.datums import Datum, to_datums
 from ..training.job import JobState, JobStatus, TrainJob
 from .decision import Lever
@@ -45,11 +45,14 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         if datums:
             handle: JobHandle = backend.submit(job, datums)
             status: JobStatus = backend.poll(handle)
-            if status.state in (JobState.PENDING, JobState.RUNNING):
+            if not status.state.finished:
                 interrupt({"kind": "parked", "job": job.id})
-            outcome = _collect(state, runtime, status, len(datums))
+            outcome: JsonValue = _collect(state, runtime, status, len(datums))
         else:
-            outcome = {"adapter": None, "error": "no group of rollouts differs in its rewards: nothing to learn from"}
+            outcome: JsonValue = {
+                "adapter": None,
+                "error": "no group of rollouts differs in its rewards: nothing to learn from",
+            }
         done = context.operations.finish(operation, outcome)
     result = cast(dict[str, JsonValue], done)
     if result["adapter"] is None:
@@ -155,13 +158,14 @@ def _collect(state: State, runtime: NodeRuntime, status: JobStatus, datums: int)
     )
     if status.state is not JobState.SUCCEEDED or status.adapter is None:
         return {"adapter": None, "error": status.error or status.state.value}
-    folder = Path(status.adapter)
-    tree = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     metrics = "\n".join(f"{name}: {value:.4g}" for name, value in sorted(status.metrics.items()))
     summary = (
         f"Trained {status.total_steps} steps on {datums} sequences, objective {state['decision'].objective}.\n{metrics}"
     )
-    return {"adapter": context.artifacts.put_tree(tree), "summary": context.artifacts.put(summary.encode())}
+    return {
+        "adapter": context.artifacts.put_tree(adapter_files(status)),
+        "summary": context.artifacts.put(summary.encode()),
+    }
 
 
 SPEC = NodeSpec(

@@ -1,0 +1,108 @@
+"""Doctor: what this machine and this home offer, one finding a line."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from ..core import Database, Home, PawlError, SandboxUnavailable, Settings
+
+
+class Finding(BaseModel):
+    """One thing that is here, or isn't."""
+
+    model_config = ConfigDict(frozen=True)
+
+    what: str
+    present: bool
+    detail: str
+    needed: bool = False
+    """Whether Pawl can't run a campaign without it."""
+
+
+def examine(home: Home, settings: Settings) -> list[Finding]:
+    """Look at GPU, sandbox, model and database; changes nothing and starts nothing."""
+    return [_gpu(), *_sandbox(), _local_extra(), _weights(settings), _endpoint(settings), *_databases(home, settings)]
+
+
+def _gpu() -> Finding:
+    devices = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    tool = shutil.which("nvidia-smi")
+    detail = f"{len(devices)} device files, nvidia-smi {'found' if tool else 'not found'}"
+    if not devices:
+        detail = "none; kernels are interpreted and compiled, their H100 times are estimated"
+    return Finding(what="GPU", present=bool(devices), detail=detail)
+
+
+def _sandbox() -> list[Finding]:
+    from ..safety.local import default_sandbox, probe
+
+    layers = [
+        Finding(what=f"sandbox layer {each.layer.value}", present=each.present, detail=each.detail) for each in probe()
+    ]
+    try:
+        default_sandbox()
+    except SandboxUnavailable as error:
+        return [*layers, Finding(what="sandbox", present=False, detail=str(error), needed=True)]
+    return [*layers, Finding(what="sandbox", present=True, detail="strong enough for candidates", needed=True)]
+
+
+def _local_extra() -> Finding:
+    missing = [name for name in ("torch", "triton", "transformers", "peft") if importlib.util.find_spec(name) is None]
+    if missing:
+        return Finding(
+            what="local extra", present=False, detail=f"without {', '.join(missing)}: pip install 'pawl-agents[local]'"
+        )
+    return Finding(what="local extra", present=True, detail="torch, triton, transformers and peft are installed")
+
+
+def _weights(settings: Settings) -> Finding:
+    folder = settings.model_dir or settings.cache
+    found = sorted(folder.glob("**/*.safetensors")) if folder.exists() else []
+    detail = str(found[0].parent) if found else "fetched from the package registry and converted at the first run"
+    return Finding(what="local model's weights", present=bool(found), detail=detail)
+
+
+def _endpoint(settings: Settings) -> Finding:
+    if settings.model_url is None:
+        return Finding(what="model endpoint", present=True, detail="the local server, started when a campaign runs")
+    import asyncio
+
+    from ..serving.adapters import serving_models
+    from ..serving.policy import Endpoint
+
+    endpoint = Endpoint(
+        base_url=settings.model_url,
+        api_key=settings.model_api_key,
+        base_model=settings.model_name or "",
+        timeout_seconds=10.0,
+    )
+    try:
+        models = asyncio.run(serving_models(endpoint))
+    except PawlError as error:
+        return Finding(what="model endpoint", present=False, detail=str(error), needed=True)
+    return Finding(what="model endpoint", present=True, detail=f"serves {', '.join(models) or 'no model'}", needed=True)
+
+
+def _databases(home: Home, settings: Settings) -> list[Finding]:
+    findings: list[Finding] = []
+    if settings.database_url is not None or home.database.exists():
+        where = settings.database_url or f"sqlite:///{home.database}"
+        shown = where.rpartition("@")[2]
+        try:
+            database = Database(where)
+            with database.read() as connection:
+                connection.exec_driver_sql("SELECT 1")
+            if database.is_sqlite:
+                with database.read() as connection:
+                    state = str(connection.exec_driver_sql("PRAGMA quick_check").scalar())
+            else:
+                state = "ok"
+            database.close()
+            findings.append(Finding(what="database", present=state == "ok", detail=f"{shown}: {state}", needed=True))
+        except Exception as error:  # whatever a driver raises is the finding
+            findings.append(Finding(what="database", present=False, detail=f"{shown}: {error}", needed=True))
+    else:
+        findings.append(Finding(what="database", present=True, detail=f"made at {home.database} by the first campaign"))
+    return findings
