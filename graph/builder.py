@@ -115,7 +115,7 @@ def fingerprint(nodes: Sequence[NodeSpec] = (), *, house: Sequence[NodeSpec] = H
     schema = _merge_state([*house, *nodes])
     content: dict[str, JsonValue] = {
         "schema_version": SCHEMA_VERSION,
-        "nodes": [name for name in sorted(spec.name for spec in [*house, *nodes])],
+        "nodes": [*sorted(spec.name for spec in [*house, *nodes])],
         "ways": [[edge.source, edge.label, edge.target] for edge in _insert(WAYS, nodes)],
         "keys": {key: str(kind) for key, kind in sorted(get_type_hints(schema).items())},
     }

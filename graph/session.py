@@ -457,7 +457,8 @@ class Session:
         except ValidationError as error:
             raise ConfigurationError(
                 f"This is no answer at the gate: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}. "
-                'Expected {"decisions": [{"type": "approve" | "edit" | "reject" | "respond", ...}], "actor": NAME, "reason": TEXT}.'
+                'Expected {"decisions": [{"type": "approve" | "edit" | "reject" | "respond", ...}], '
+                '"actor": NAME, "reason": TEXT}.'
             ) from error
         known = [each.id for each in self.pending(campaign)]
         matching = [each for each in known if each.startswith(request)] if request else []

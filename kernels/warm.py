@@ -49,6 +49,8 @@ class WarmProcess:
         self._lifeline: asyncio.StreamWriter | None = None
         self._run: asyncio.Task[str] | None = None
         self._work: Path | None = None
+        self.cpu_seconds = 0.0
+        """CPU time of all requests so far, as the children say."""
 
     async def ask(self, request: dict[str, JsonValue], blob: bytes = b"") -> tuple[dict[str, JsonValue], bytes]:
         """Send a request to a fresh child.
@@ -72,14 +74,20 @@ class WarmProcess:
                     if header + size > self._limits.memory:
                         return {"error": ["memory", f"an answer of {header + size} bytes"]}, b""
                     answer = json.loads(await reader.readexactly(header))
+                    self.cpu_seconds += float(answer.pop("cpu_seconds", 0.0))
                     return answer, await reader.readexactly(size)
                 finally:
                     writer.close()
-        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError) as error:
+            if self._run is None or self._run.done():
+                raise SandboxUnavailable(
+                    f"The {self._mode} process of the kernel verifier ended during a request. Try again; if it ends "
+                    "again, see `pawl doctor` for what the sandbox offers."
+                ) from error
             if time.monotonic() - began >= self._limits.seconds - 1:
                 return {"error": ["timeout", f"no answer within {self._limits.seconds} s"]}, b""
             return {"error": ["crash", "the process ended before it answered"]}, b""
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             return {"error": ["crash", f"an answer that can't be read: {error}"]}, b""
 
     async def close(self) -> None:

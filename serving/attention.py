@@ -136,7 +136,8 @@ def paged_attention(
     asked = asked.view(sequences, steps, groups, each, width).permute(0, 2, 3, 1, 4)
     asked = asked.reshape(sequences, groups, rows, width)
     keys, values = layer[0], layer[1]
-    scores = torch.empty(sequences, groups, rows, (shared + own) * PAGE)
+    precise = torch.promote_types(query.dtype, torch.float32)
+    scores = torch.empty(sequences, groups, rows, (shared + own) * PAGE, dtype=precise)
     if shared:
         held = keys[plan.shared].permute(1, 3, 0, 2).reshape(groups, width, shared * PAGE)
         part = torch.bmm(asked.transpose(0, 1).reshape(groups, sequences * rows, width), held)

@@ -28,6 +28,7 @@ class Request:
     choices: tuple[tuple[int, ...], ...] = ()
     """Token ids of each label; the answer is one of them."""
     ignore_eos: bool = False
+    """Go on after the model's end of text."""
     alternatives: int = 0
     """How many of the likeliest tokens to report at each place."""
 

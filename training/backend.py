@@ -10,7 +10,6 @@ controller that was killed finds the job again by submitting it again.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -183,19 +182,14 @@ class LocalBackend:
         job = run.job()
         work = run.path / "work"
         work.mkdir(exist_ok=True)
-        package = Path(__file__).resolve().parent.parent
-        # Only the code that a trainer imports: a home may lie in the same folder as the package.
-        code = [package / name for name in ("__init__.py", "core", "safety", "training")]
-        readable = [*code, job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
+        readable = [job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
         return Command(
             argv=(sys.executable, "-m", "pawl.training", str(run.path)),
             work=work,
-            mounts=(Mount(path=run.path, writable=True), *(Mount(path=path.resolve()) for path in readable)),
+            mounts=(Mount(path=run.path, writable=True), *(Mount(path=path.absolute()) for path in readable)),
             env={
-                "PATH": os.defpath,
-                "HOME": str(work),
-                "TMPDIR": str(work),
                 "OMP_NUM_THREADS": str(job.threads),
+                "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin at a barrier starve whoever shares the processor
                 "HF_HUB_OFFLINE": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONHASHSEED": "0",

@@ -68,14 +68,22 @@ class Refusal(StrEnum):
     """Log-probabilities are missing, of another number than the tokens, not finite, or above zero."""
     GREEDY = "greedy"
     """Temperature 0: the answer was not drawn, so there is no policy gradient of it."""
+    NO_CHOICE_TOKENS = "no_choice_token_ids"
+    """A choice without the token ids of its labels: the set that each token was drawn from is not known."""
     OUTSIDE_CHOICES = "outside_choices"
-    """A token that continues none of the choices, or choices without their token ids."""
+    """A token that continues none of the choices."""
+    OPEN_END = "open_end"
+    """A label goes on from another one, and the token that ends the shorter is not known (see `end_token`)."""
     NO_DECISION = "no_decision"
     """Every token was forced; there is nothing to learn."""
 
 
 def to_datums(
-    trajectory: Trajectory, advantage: float, group_id: str, refused: Counter[Refusal] | None = None
+    trajectory: Trajectory,
+    advantage: float,
+    group_id: str,
+    refused: Counter[Refusal] | None = None,
+    end_token: int | None = None,
 ) -> list[Datum]:
     """Turn the model calls of a rollout into datums.
 
@@ -84,6 +92,7 @@ def to_datums(
         advantage: of the whole rollout; every token that the policy chose gets it.
         group_id: rollouts that were compared with each other share it.
         refused: counts the calls that give no datum, by rule.
+        end_token: the token that the server draws to end a label that others go on from.
 
     Raises:
         ConfigurationError: the advantage is not finite.
@@ -98,7 +107,7 @@ def to_datums(
     for call in trajectory.steps:
         if not isinstance(call, ModelCall):
             continue
-        decisions = _read(call)
+        decisions = _read(call, end_token)
         if isinstance(decisions, Refusal):
             counts[decisions] += 1
             continue
@@ -120,7 +129,7 @@ _Allowed = list[int] | None
 _FORCED: list[int] = []
 
 
-def _read(call: ModelCall) -> list[_Allowed] | Refusal:
+def _read(call: ModelCall, end_token: int | None) -> list[_Allowed] | Refusal:
     """What each completion token was chosen from: none for the vocabulary, one id or fewer where it was forced."""
     if not call.token_ids or not call.prompt_token_ids:
         return Refusal.NO_TOKENS
@@ -130,24 +139,30 @@ def _read(call: ModelCall) -> list[_Allowed] | Refusal:
         return Refusal.GREEDY
     if not call.choices:
         return [None for _ in call.token_ids]
-    return _walk(call.choice_token_ids, call.token_ids)
+    if len(call.choice_token_ids) != len(call.choices) or not all(call.choice_token_ids):
+        return Refusal.NO_CHOICE_TOKENS
+    return _walk(call.choice_token_ids, call.token_ids, end_token)
 
 
-def _walk(choices: Sequence[Sequence[int]], taken: Sequence[int]) -> list[_Allowed] | Refusal:
-    """Walk down the trie of the choices; a token past a complete choice is the server's end of sequence."""
+def _walk(choices: Sequence[Sequence[int]], taken: Sequence[int], end_token: int | None) -> list[_Allowed] | Refusal:
+    """Walk down the trie of the choices: what was still possible at each token."""
     steps: list[_Allowed] = []
+    alive = list(choices)
     for depth, token in enumerate(taken):
-        alive = [choice for choice in choices if list(choice[:depth]) == list(taken[:depth])]
         following = {choice[depth] for choice in alive if len(choice) > depth}
         ends = any(len(choice) == depth for choice in alive)
-        if token in following and not ends:
-            steps.append(sorted(following))
-        elif token not in following and ends and depth > 0:
-            steps.append(sorted(following | {token}) if following else _FORCED)
-            return steps + [_FORCED] * (len(taken) - depth - 1)
-        else:
-            # Going on past a choice that could have ended here: the end token's id is not known, so the set isn't.
+        if not following and ends:  # a server may close a finished label with its end token
+            return steps + [_FORCED for _ in taken[depth:]]
+        if ends:
+            if end_token is None:
+                return Refusal.OPEN_END
+            following.add(end_token)
+        if token not in following:
             return Refusal.OUTSIDE_CHOICES
+        steps.append(sorted(following))
+        alive = [choice for choice in alive if len(choice) > depth and choice[depth] == token]
+        if not alive:  # the end was drawn
+            return steps + [_FORCED for _ in taken[depth + 1 :]]
     return steps
 
 
