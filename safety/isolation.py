@@ -19,10 +19,10 @@ from ..core import ConfigurationError
 from .sandbox import Command, Layer, Mount
 from .seccomp import assemble
 
-LANDLOCK_MINIMUM = 3
-"""The first version that guards truncation (Linux 6.2)."""
-_LANDLOCK_SCOPES = 6
-"""The first version that keeps signals inside (Linux 6.12)."""
+LANDLOCK_ALONE = 6
+"""The first version that keeps signals inside (Linux 6.12): without namespaces nothing else does."""
+LANDLOCK_STACKED = 3
+"""The first version that guards truncation (Linux 6.2): enough inside namespaces."""
 _LANDLOCK_KNOWN = 7
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
@@ -53,7 +53,7 @@ def layers_of(isolation: Isolation) -> frozenset[Layer]:
     if isolation is Isolation.NONE:
         return _BASE
     found = _BASE | {Layer.SECCOMP}
-    if landlock_abi() >= LANDLOCK_MINIMUM:
+    if landlock_abi() >= LANDLOCK_STACKED:
         found |= {Layer.LANDLOCK}
     if isolation is Isolation.BUBBLEWRAP:
         found |= {Layer.NAMESPACES}
@@ -98,7 +98,7 @@ def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
             raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
     launcher = [_python(), "-I", "-S", str(_LAUNCHER), f"status={status}", *_rlimits(command, isolation)]
     if isolation is Isolation.BUBBLEWRAP:
-        launcher += ["parent=1", f"filter={assemble(shared=False, scoped_signals=True, connect=False).hex()}"]
+        launcher += ["parent=1", f"filter={assemble(shared=False, connect=False).hex()}"]
         launcher += _landlock(command, extra=("/proc", _CPU))
         return [*_namespaces(command), "--", *launcher, "--", *command.argv]
     launcher += [f"parent={os.getpid()}"]
@@ -106,9 +106,8 @@ def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
         sockets = [mount.path for mount in command.mounts if _is(stat.S_ISSOCK, mount.path)]
         if len(sockets) > 1:
             raise ConfigurationError(f"A sandbox can reach one socket, but {len(sockets)} are mounted.")
-        scoped = landlock_abi() >= _LANDLOCK_SCOPES
-        program = assemble(shared=True, scoped_signals=scoped, connect=bool(sockets))
-        launcher += ["drop=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
+        program = assemble(shared=True, connect=bool(sockets))
+        launcher += ["drop=1", "scope=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
         launcher += _landlock(command, extra=(*_PROC, _CPU))
     return [*launcher, "--", *command.argv]
 
@@ -131,7 +130,7 @@ def _readable() -> tuple[str, ...]:
 
 
 def _landlock(command: Command, extra: tuple[str, ...]) -> list[str]:
-    if landlock_abi() < LANDLOCK_MINIMUM:
+    if landlock_abi() < LANDLOCK_STACKED:
         return []
     # An import looks its package's folder up by listing it; names below it show, contents don't.
     rules = [f"landlock={landlock_abi()}", f"list={_PACKAGE}", f"write={command.work}"]

@@ -10,7 +10,8 @@ this file only carries it out. It imports no package and little of the standard 
 | landlock=ABI | restrict files to the `read`, `list`, `write` and `device` paths |
 | filter=HEX | a seccomp program |
 | drop=1 | give up every capability |
-| parent=PID | end the whole process group when this process, the launcher's parent, ends |
+| parent=PID | end everything when this process, the launcher's parent, ends |
+| scope=1 | keep signals inside a Landlock domain, so that one call can end everything in it |
 | connect=PATH | `connect`, of whatever address, reaches this Unix socket and nothing else |
 
 The launcher stays as the program's parent, outside its confinement.
@@ -31,7 +32,8 @@ _Channel = _socket.socket | None
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 1, 4, 24, 28, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS = 1, 4, 24, 28
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _NR_SECCOMP, _NR_LANDLOCK_CREATE, _NR_LANDLOCK_ADD, _NR_LANDLOCK_RESTRICT, _NR_CAPSET = 317, 444, 445, 446, 126
 _SECCOMP_FILTER, _NEW_LISTENER = 1, 1 << 3
 _NOTIFY_RECEIVE, _NOTIFY_SEND, _NOTIFY_ADD_FD = 0xC0502100, 0xC0182101, 0x40182103
@@ -113,6 +115,24 @@ def _drop_capabilities() -> None:
     _prctl(_PR_SET_SECUREBITS, _SECUREBITS)  # refused to an ordinary user, who needs none of it
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     _call("capset", _NR_CAPSET, header, (ctypes.c_uint32 * 6)())
+
+
+def _scope_signals(parent: int) -> None:
+    """Enter a Landlock domain that no signal leaves.
+
+    The program enters a domain within it, and so can signal nothing here, while `kill(-1)` from here reaches
+    everything the program ever started, whichever process group or session it went to, and nothing else.
+    """
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    attributes = _Ruleset(0, 0, 0b10)
+    ruleset = _call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(24), 0)
+    _call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
+    os.close(ruleset)
+    try:
+        os.kill(parent, 0)
+    except PermissionError:
+        return
+    raise OSError("Landlock does not keep signals inside")
 
 
 def _restrict_files(abi: int, paths: list[tuple[str, str]]) -> None:
@@ -206,10 +226,19 @@ def _connect_for(listener: int, path: str) -> None:
 
 
 def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str]) -> None:
-    """Run the program as a child of this process, which ends the group when the controller is gone."""
-    _signal.signal(_signal.SIGTERM, lambda *_: os.killpg(0, _signal.SIGKILL))
+    """Run the program as a child of this process, which outlives it to end what it leaves behind."""
+    status, parent = int(options["status"][0]), int(options["parent"][0])
+    scoped = "scope" in options
+    if scoped:
+        try:
+            _scope_signals(parent)
+        except OSError as error:
+            os.write(status, str(error).encode())
+            os._exit(126)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _signal.signal(_signal.SIGTERM, lambda *_: _finish(status, scoped, _signal.SIGKILL))
     _prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
-    if os.getppid() != int(options["parent"][0]):
+    if os.getppid() != parent:
         os._exit(126)
     connect = options.get("connect", [None])[0]
     ours, theirs = _socket.socketpair() if connect else (None, None)
@@ -219,7 +248,6 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
         _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
         _become(options, paths, argv, theirs)
     _prctl(_PR_SET_DUMPABLE, 0)  # so that the program can't open this process's descriptors through /proc
-    status = int(options["status"][0])
     poll = select.poll()
     ended = os.pidfd_open(child)
     poll.register(ended, select.POLLIN)
@@ -233,13 +261,31 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
     while True:
         for descriptor, event in poll.poll():
             if descriptor == ended:
-                _, code, usage = os.wait4(child, 0)
-                os.write(status, f" {code} {usage.ru_utime + usage.ru_stime:.6f}".encode())
-                os._exit(128 + os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code))
+                _finish(status, scoped, os.waitpid(child, 0)[1])
             elif event & select.POLLIN:
                 _connect_for(listener, str(connect))
             else:
                 poll.unregister(listener)
+
+
+def _finish(status: int, scoped: bool, code: int) -> None:
+    """End what is left of the program, tell its wait status and the CPU time of all of it, and leave.
+
+    Without a scope a namespace, or the controller's signal to the process group, ends what is left.
+    """
+    if scoped:
+        try:  # noqa: SIM105 (contextlib takes long to import)
+            os.kill(-1, _signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # nothing was left
+        try:
+            while True:
+                os.wait()
+        except ChildProcessError:
+            pass
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    os.write(status, f" {code} {used.ru_utime + used.ru_stime:.6f}".encode())
+    os._exit(0)
 
 
 def _main() -> None:

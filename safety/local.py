@@ -15,11 +15,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ..core import SandboxUnavailable
-from .isolation import LANDLOCK_MINIMUM, Isolation, bubblewrap, environment, landlock_abi, layers_of, wrap
+from .isolation import LANDLOCK_ALONE, Isolation, bubblewrap, environment, landlock_abi, layers_of, wrap
 from .process import run_process
 from .sandbox import Command, Layer, Result, Sandbox
 
-_ADVICE = "Install bubblewrap (apt install bubblewrap), or run on Linux 6.2 or later with Landlock and seccomp."
+_ADVICE = "Install bubblewrap (apt install bubblewrap), or run on Linux 6.12 or later with Landlock and seccomp."
 
 
 class LayerReport(BaseModel):
@@ -103,8 +103,8 @@ def why_not(isolation: Isolation) -> str:
         return "the filter of system calls is written for Linux on x86-64"
     if isolation is Isolation.BUBBLEWRAP and bubblewrap() is None:
         return "bwrap is not on the PATH"
-    if isolation is Isolation.LANDLOCK and landlock_abi() < LANDLOCK_MINIMUM:
-        return f"the kernel's Landlock is version {landlock_abi()}, and {LANDLOCK_MINIMUM} or later is needed"
+    if isolation is Isolation.LANDLOCK and landlock_abi() < LANDLOCK_ALONE:
+        return f"the kernel's Landlock is version {landlock_abi()}, and {LANDLOCK_ALONE} or later is needed"
     with tempfile.TemporaryDirectory(prefix="pawl-probe-") as folder:
         command = Command(argv=("/bin/sh", "-c", "exit 7"), work=Path(folder).resolve())
         answer, tell = os.pipe()
@@ -120,13 +120,13 @@ def why_not(isolation: Isolation) -> str:
                 timeout=20,
             )
             os.set_blocking(answer, False)
-            said = os.read(answer, 4096) if trial.returncode == 126 else b""
+            said = os.read(answer, 4096)
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         finally:
             os.close(answer)
             os.close(tell)
-    if trial.returncode == 7:
+    if said.startswith(b"ok 1792 "):  # the wait status of exit(7)
         return ""
     return (said or trial.stderr).decode(errors="replace").strip()[-300:] or f"its trial run ended {trial.returncode}"
 

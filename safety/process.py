@@ -13,6 +13,7 @@ from pathlib import Path
 from .sandbox import Ending, Limits, Result
 
 _CHUNK = 1 << 16
+_GRACE_SECONDS = 5.0
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -101,7 +102,10 @@ async def run_process(
         if not exited.is_set():
             lost_cpu = _tree_cpu_seconds(process.pid)
     finally:
-        code, cpu = _end(process)
+        try:
+            await _ask_to_end(process, exited)
+        finally:
+            code, cpu = _end(process)
         loop.remove_reader(watch)
         os.close(watch)
         writer.cancel()
@@ -123,7 +127,7 @@ async def run_process(
     launched = said[:1] == ["ok"]
     cpu = max(cpu, lost_cpu)
     if launched and len(said) == 3:
-        code, cpu = int(said[1]), float(said[2])
+        code, cpu = int(said[1]), max(float(said[2]), lost_cpu)
     ending, number = _ending(code, timed_out=timed_out, over=over.is_set())
     result = Result(
         ending=ending,
@@ -150,6 +154,15 @@ def _spawn(
         pass_fds=(status,),
         start_new_session=True,
     )
+
+
+async def _ask_to_end(process: "subprocess.Popen[bytes]", exited: asyncio.Event) -> None:
+    """Let the launcher end the program and what it started, and answer for its CPU time."""
+    if not exited.is_set():
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await exited.wait()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> tuple[int, float]:

@@ -1,6 +1,6 @@
 """The system-call filter of a sandboxed program, assembled as classic BPF for x86-64.
 
-    program = assemble(shared=True, scoped_signals=True, connect=False)
+    program = assemble(shared=True, connect=False)
 
 What is refused answers EPERM, so that a program sees an ordinary error. Numbers are those of
 `arch/x86/entry/syscalls/syscall_64.tbl`; the program's format is that of seccomp(2).
@@ -40,8 +40,6 @@ _WHERE_SHARED = {
     "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463,
     "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "removexattrat": 466,
     "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "file_setattr": 469, "inotify_add_watch": 254,
-    # The process group is what one signal ends to the last process, so nothing may leave it.
-    "setsid": 112, "setpgid": 109,
     "setpriority": 141, "ioprio_set": 251, "migrate_pages": 256, "move_pages": 279,
 }  # fmt: skip
 
@@ -49,25 +47,19 @@ _OWN_PROCESS_ONLY = {
     "prlimit64": 302, "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
 }  # fmt: skip
 
-_SIGNALS = {
-    "tkill": 200, "tgkill": 234, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "pidfd_send_signal": 424,
-}  # fmt: skip
-
-_SOCKET, _CONNECT, _SOCKETPAIR, _CLONE, _CLONE3, _IOCTL, _KILL_CALL, _FCNTL = 41, 42, 53, 56, 435, 16, 62, 72
+_SOCKET, _CONNECT, _SOCKETPAIR, _CLONE, _CLONE3, _IOCTL = 41, 42, 53, 56, 435, 16
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 
 
-def assemble(*, shared: bool, scoped_signals: bool, connect: bool) -> bytes:
+def assemble(*, shared: bool, connect: bool) -> bytes:
     """The filter's instructions, eight bytes each.
 
     Sockets may be Unix streams alone: no network, and no datagram that names its receiver.
 
     Args:
         shared: whether the program shares the host's process ids and files, because it has no namespaces. Then
-            it may change no file's metadata, leave no process group, and touch no other process's limits.
-        scoped_signals: whether Landlock already keeps its signals inside; where not, it may signal its own group only.
+            it may change no file's metadata and touch no other process's limits. (Landlock keeps its signals inside.)
         connect: with `shared`, whether a supervisor answers `connect` (user notification) or it is refused.
     """
     code = [_jump(_EQUAL, _ARCH_X86_64, 1, 0, load=4), _end(_KILL)]
@@ -88,9 +80,6 @@ def assemble(*, shared: bool, scoped_signals: bool, connect: bool) -> bytes:
         code += [_refuse(number) for number in _WHERE_SHARED.values()]
         code += [_only_zero(number) for number in _OWN_PROCESS_ONLY.values()]
         code += [_when(_CONNECT, _end(_NOTIFY if connect else _ERRNO | _EPERM))]
-        if not scoped_signals:
-            code += [_refuse(number) for number in _SIGNALS.values()]
-            code += [_only_zero(_KILL_CALL), _refuse_values(_FCNTL, 1, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX))]
     return b"".join([*code, _end(_ALLOW)])
 
 

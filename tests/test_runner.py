@@ -12,6 +12,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
 from pawl.core import ArtifactStore, RolloutStop, Sampling, Stopped, Usage, Version, derive_seed
 from pawl.safety import Isolation, Limits, default_sandbox
 from pawl.safety.local import why_not
@@ -19,10 +24,6 @@ from pawl.serving.policy import Endpoint
 from pawl.serving.proxy import CallLimits
 from pawl.serving.runner import Rollout, RolloutLimits, run_rollouts
 from pawl.serving.tools import Tool, ToolResult
-from pydantic import SecretStr
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.routing import Route
 
 CLIENT = (Path(__file__).parent.parent / "evals" / "scaffolds" / "client.py").read_bytes()
 

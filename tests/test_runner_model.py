@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from pawl.core import ArtifactStore, ModelCall, RolloutStop
 from pawl.safety import default_sandbox
 from pawl.serving.runner import Rollout, run_rollouts

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from pawl.core import ConfigurationError, SandboxUnavailable
 from pawl.safety import (
     Command,
@@ -232,30 +233,6 @@ attempt("link", lambda: os.link({str(tmp_path / "file")!r}, "linked"))
     assert got == []
     after = os.stat(tmp_path / "file")
     assert (after.st_mode, after.st_mtime, after.st_size) == (before.st_mode, before.st_mtime, before.st_size)
-
-
-async def test_older_kernels_keep_signals_inside_too(work, monkeypatch):
-    """Landlock before version 6 scopes no signals; the filter then refuses all but those to the own group."""
-    sandbox = sandbox_of(Isolation.LANDLOCK)
-    monkeypatch.setattr(isolation, "landlock_abi", lambda: 3)
-    got: list[int] = []
-    previous = signal.signal(signal.SIGUSR1, lambda number, _: got.append(number))
-    source = f"""
-parent = {os.getpid()}
-attempt("signal", lambda: os.kill(parent, signal.SIGUSR1))
-attempt("everybody", lambda: os.kill(-1, 0))
-attempt("group", lambda: os.killpg(os.getpgid(parent), 0))
-attempt("launcher", lambda: os.kill(os.getppid(), signal.SIGKILL))
-attempt("thread", lambda: check(libc.syscall(200, parent, 10)))
-attempt("pidfd", lambda: check(libc.syscall(424, os.pidfd_open(parent), 10, None, 0)))
-attempt("owner", lambda: check(libc.fcntl(0, 8, parent)))
-"""
-    try:
-        found = await attempts(sandbox, work, source)
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
-    assert set(found.values()) == {"refused"}
-    assert got == []
 
 
 async def test_the_system_cannot_be_written_or_reconfigured(sandbox, work, tmp_path):
