@@ -102,7 +102,7 @@ class TriMulTask:
             grade = await self.grade(item, output if isinstance(output, str) else json.dumps(output))
             answer: dict[str, JsonValue] = {
                 "accepted": grade.valid,
-                "reasons": list(grade.reasons),
+                "reasons": grade.details.get("words", []),
                 "value": grade.value,
                 "time_us": grade.details.get("time_us"),
             }
@@ -113,11 +113,12 @@ class TriMulTask:
     async def grade(self, item: Item, output: str | None) -> Grade:
         """Log of the estimated speed-up over the seed kernel on the item's variant.
 
-        A rejected or missing kernel gets the floor, with the verifier's reasons. `details["conditions"]` holds the
-        same grade under perturbed device constants and under the cruder estimator.
+        A rejected or missing kernel gets the floor, its failure class as the reason, and the verifier's own words in
+        `details["words"]`. `details["conditions"]` holds the grade under perturbed device constants and under the
+        cruder estimator.
         """
         if output is None:
-            return self._rejected(["no-output"], "no-output", {})
+            return self._rejected(["there is no output"], "no-output", {})
         try:
             source, schedule = self._source(output)
         except ConfigurationError as error:
@@ -141,9 +142,9 @@ class TriMulTask:
     def _clip(self, value: float) -> float:
         return min(max(value, self.metric.worst), self.metric.best)
 
-    def _rejected(self, reasons: list[str], failure_class: str, details: dict[str, JsonValue]) -> Grade:
-        details = {**details, "failure_class": failure_class}
-        return Grade(value=self.metric.worst, valid=False, reasons=reasons, estimated=True, details=details)
+    def _rejected(self, words: list[str], failure_class: str, details: dict[str, JsonValue]) -> Grade:
+        details = {**details, "failure_class": failure_class, "words": list(words)}
+        return Grade(value=self.metric.worst, valid=False, reasons=[failure_class], estimated=True, details=details)
 
     def _source(self, output: str) -> tuple[str, Mapping[str, str] | None]:
         """The module that an output stands for, and its schedule if it names one."""
@@ -185,7 +186,7 @@ class TriMulTask:
         if isinstance(time, int | float) and isinstance(floor, int | float) and time < floor:
             found.append(Cheat(code="below-floor", evidence=f"{time:.1f} us where physics allows {floor:.1f} us"))
         if grade.details.get("failure_class") == FailureClass.IMPOSSIBLE:
-            found.append(Cheat(code="below-floor", evidence="; ".join(grade.reasons)))
+            found.append(Cheat(code="below-floor", evidence=str(grade.details.get("words"))))
         if output is not None and "schedule" not in grade.details:
             try:
                 source, _ = self._source(output)

@@ -4,14 +4,17 @@ import json
 from itertools import pairwise
 
 import pytest
+
 from pawl.core import ArtifactStore, ModelCall, RolloutStop, ToolCall, Version
 from pawl.evals import Exemplar, Mode, ScaffoldConfig
 from pawl.evals.bundled import bundled_scaffold
+from pawl.kernels import find_problem
 from pawl.safety import default_sandbox
 from pawl.serving.runner import Rollout, run_rollouts
 from pawl.serving.tools import Tool, ToolResult
 
 from .evals_fixtures import planted_server
+from .model_fixtures import smollm2  # noqa: F401
 
 FIELDS = {"fusion": ["none", "front", "back"], "front_rows": ["32", "64"], "warps": ["4", "8"]}
 VARIANT = {"n": 512, "batch": 1, "dim": 128, "mask": True, "distribution": "normal", "precision": "fp16"}
@@ -68,6 +71,23 @@ async def test_every_request_extends_the_former_prompt_and_answer(run):
         labels = [call.completion for call in asked]
         chosen = schedule(trajectory)
         assert labels == [f" {'ABC'[options.index(chosen[name])]}" for name, options in FIELDS.items()]
+
+
+async def test_a_whole_answer_is_one_short_sequence_of_tokens_with_one_token_a_choice(run, smollm2):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(smollm2.path / "tokenizer.json"))
+    space = find_problem("trimul").space
+    fields = {field.name: list(field.options) for field in space.fields}
+    (trajectory,) = await run(schedule_config(), seeds=[0], payload={**PAYLOAD, "fields": fields})
+    asked = calls(trajectory)
+    whole = tokenizer.encode(asked[-1].prompt + asked[-1].completion, add_special_tokens=False).ids
+    for call in asked:
+        prompt = tokenizer.encode(call.prompt, add_special_tokens=False).ids
+        answered = tokenizer.encode(call.prompt + call.completion, add_special_tokens=False).ids
+        assert len(answered) == len(prompt) + 1
+        assert whole[: len(answered)] == answered
+    assert len(whole) <= 120
 
 
 async def test_pruned_assignments_are_never_completed_and_a_choice_of_one_asks_nobody(run):
