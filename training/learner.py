@@ -69,6 +69,7 @@ class Learner:
             raise ConfigurationError(
                 f"The base model is of type {base.config.model_type!r}: this trainer knows {', '.join(ARCHITECTURES)}."
             )
+        base.name_or_path = job.base_model_name  # PEFT would write the folder's path into the adapter
         self.spec = load_spec(job.init_adapter, job, count) if job.init_adapter else new_spec(job, count)
         model: Any = get_peft_model(base, LoraConfig(**self.spec.peft_arguments()), autocast_adapter_dtype=False)
         model.eval()  # no dropout: a resumed job must repeat an unbroken one

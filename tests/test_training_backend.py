@@ -1,0 +1,227 @@
+"""The local backend: one job an id, in the sandbox, found again by whoever submits it again."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pawl.core import ConfigurationError, Conflict, NotFound
+from pawl.safety import Command, Result, Sandbox, default_sandbox
+from pawl.training import (
+    JobHandle,
+    JobState,
+    JobStatus,
+    LocalBackend,
+    RunDir,
+    TrainerBackend,
+    TrainJob,
+    adapter_files,
+    write_datums,
+)
+
+from .training_fixtures import adapter_bytes, make_job, make_run, some_datums, torch_settings, trainee_dir
+
+__all__ = ["torch_settings", "trainee_dir"]
+
+CONTROLLER = """
+import asyncio, sys
+from pathlib import Path
+from pawl.safety import default_sandbox
+from pawl.training import LocalBackend, TrainJob, read_datums
+
+async def main(runs, job, datums):
+    backend = LocalBackend(Path(runs), default_sandbox())
+    handle = backend.submit(TrainJob.model_validate_json(job), list(read_datums(Path(datums))))
+    print("submitted", flush=True)
+    await backend.wait(handle)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class CountingSandbox:
+    """The real sandbox, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.inner: Sandbox = default_sandbox()
+        self.commands: list[Command] = []
+
+    @property
+    def layers(self) -> frozenset[object]:
+        return self.inner.layers
+
+    async def run(self, command: Command) -> Result:
+        self.commands.append(command)
+        return await self.inner.run(command)
+
+
+@pytest.fixture
+def sandbox() -> CountingSandbox:
+    return CountingSandbox()
+
+
+def long_job(base: Path, name: str) -> TrainJob:
+    """Enough steps to be met in the middle."""
+    return make_job(base, name, epochs=50)
+
+
+def unbroken(folder: Path, job: TrainJob) -> dict[str, bytes]:
+    """The adapter of the same job, trained in this process without a break."""
+    from pawl.training.loop import train
+
+    run = make_run(folder, job, some_datums())
+    train(run)
+    return adapter_bytes(run)
+
+
+@pytest.fixture
+def controller(tmp_path: Path, trainee_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that submits the job `killed` and waits for it."""
+    write_datums(tmp_path / "datums.jsonl", some_datums())
+    text = long_job(trainee_dir, "killed").model_dump_json()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONTROLLER, str(tmp_path / "runs"), text, str(tmp_path / "datums.jsonl")],
+        stdout=subprocess.PIPE,
+    )
+    yield process
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+async def step_of(run: RunDir, step: int) -> JobStatus:
+    """Wait until a job has done so many steps."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        status = run.status()
+        if status is not None and status.step >= step:
+            return status
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"not at step {step} within a minute: {run.status()}")
+
+
+@pytest.mark.usefixtures("torch_settings")
+async def test_a_job_whose_controller_was_killed_is_resumed_to_the_same_bytes(
+    controller: subprocess.Popen[bytes], sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path
+) -> None:
+    run = RunDir(tmp_path / "runs" / "killed")
+    met = await step_of(run, 5)
+    assert met.state is JobState.RUNNING
+    os.kill(controller.pid, signal.SIGKILL)
+    controller.wait()
+    backend: TrainerBackend = LocalBackend(tmp_path / "runs", sandbox)
+    handle = JobHandle(id="killed", run_dir=run.path)
+    for _ in range(200):  # the trainer dies with its controller
+        if backend.poll(handle).state is JobState.LOST:
+            break
+        await asyncio.sleep(0.02)
+    lost = backend.poll(handle)
+    assert lost.state is JobState.LOST
+    assert 5 <= lost.step < lost.total_steps == 150
+    job = long_job(trainee_dir, "killed")
+    assert backend.submit(job, some_datums()) == handle
+    seen: list[JobStatus] = []
+    status = await backend.wait(handle, seen.append)
+    assert status.state is JobState.SUCCEEDED
+    assert min(each.step for each in seen if each.state is JobState.RUNNING) >= 5  # it went on, and did not start over
+    assert adapter_files(status) == unbroken(tmp_path / "whole", job)
+
+
+async def test_the_same_id_attaches_and_other_input_conflicts(
+    sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path
+) -> None:
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    job = make_job(trainee_dir, "twice")
+    handle = backend.submit(job, some_datums())
+    assert backend.poll(handle).state is JobState.PENDING
+    assert backend.submit(job, some_datums()) == handle
+    with pytest.raises(Conflict, match="other settings"):
+        backend.submit(make_job(trainee_dir, "twice", epochs=4), some_datums())
+    with pytest.raises(Conflict, match="other datums"):
+        backend.submit(job, some_datums()[1:])
+    status = await backend.wait(handle)
+    assert status.state is JobState.SUCCEEDED, status.error
+    assert backend.submit(job, some_datums()) == handle  # finished: nothing is done twice
+    assert LocalBackend(tmp_path / "runs", sandbox).poll(handle) == status
+    assert len(sandbox.commands) == 1
+    [command] = sandbox.commands
+    assert [mount.path for mount in command.mounts if mount.writable] == [handle.run_dir]
+    assert not [name for name in command.env if "KEY" in name or "TOKEN" in name]
+    assert sorted(adapter_files(status)) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.usefixtures("torch_settings")
+async def test_a_cancelled_job_stops_and_resumes_to_the_same_bytes(
+    sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path
+) -> None:
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    job = long_job(trainee_dir, "cancelled")
+    handle = backend.submit(job, some_datums())
+    await step_of(RunDir(handle.run_dir), 3)
+    backend.cancel(handle)
+    status = await backend.wait(handle)
+    assert status.state is JobState.CANCELLED
+    assert 3 <= status.step < status.total_steps
+    with pytest.raises(ConfigurationError, match="cancelled"):
+        adapter_files(status)
+    status = await backend.wait(backend.resume(handle))
+    assert status.state is JobState.SUCCEEDED
+    assert adapter_files(status) == unbroken(tmp_path / "whole", job)
+
+
+async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path) -> None:
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    silent = [datum.model_copy(update={"advantages": [0.0] * len(datum.tokens)}) for datum in some_datums()]
+    status = await backend.wait(backend.submit(make_job(trainee_dir, "silent"), silent))
+    assert status.state is JobState.FAILED
+    assert status.error is not None
+    assert "nothing to learn" in status.error
+
+
+async def test_a_second_process_waits_for_the_first(trainee_dir: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, make_job(trainee_dir), some_datums())
+    with run.lock():
+        assert run.is_held()
+        second = subprocess.Popen([sys.executable, "-m", "pawl.training", str(run.path)])
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(1.5)
+        run.write_status(JobStatus(state=JobState.SUCCEEDED))
+    assert second.wait(30) == 0  # it found the job finished
+    assert not run.is_held()
+    assert not run.adapter.exists()
+
+
+def test_an_unknown_job_is_not_found(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path, default_sandbox())
+    with pytest.raises(NotFound, match="submit it first"):
+        backend.poll(JobHandle(id="none", run_dir=tmp_path / "none"))
+
+
+def test_the_program_needs_a_run_dir(tmp_path: Path) -> None:
+    for arguments, status in (([], 2), ([str(tmp_path / "none")], 2), ([str(tmp_path)], 2)):
+        done = subprocess.run([sys.executable, "-m", "pawl.training", *arguments], capture_output=True, text=True)
+        assert done.returncode == status
+        assert "run dir" in done.stderr or "RUN_DIR" in done.stderr
+
+
+async def test_an_adapter_folder_with_anything_else_in_it_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").symlink_to("/etc/passwd")
+    status = JobStatus(state=JobState.SUCCEEDED, adapter=folder)
+    with pytest.raises(ConfigurationError, match="expected adapter_config"):
+        adapter_files(status)
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.safetensors").write_bytes(b"x")
+    assert adapter_files(status) == {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
+    (folder / "run.sh").write_text("")
+    with pytest.raises(ConfigurationError, match="expected adapter_config"):
+        adapter_files(status)
