@@ -57,22 +57,15 @@ async def evaluate(
     Returns:
         One graded trajectory an attempt, in the order of the attempts. An attempt without an output has the task's
         worst grade, with why it stopped as the reason.
+
+    Raises:
+        PawlError: what isn't the candidate's doing: a missing artefact, a stop, a verifier that doesn't start.
     """
     grading: list[asyncio.Task[Trajectory]] = []
-    async with asyncio.TaskGroup() as group:
+    try:
         for start in range(0, len(attempts), batch):
             part = attempts[start : start + batch]
-            rollouts = [
-                Rollout(
-                    version=version,
-                    item=item.id,
-                    payload=item.payload,
-                    seed=seed,
-                    tools=task.tools(item),
-                    task=task.name,
-                )
-                for item, seed in part
-            ]
+            rollouts = [_rollout(version, task, item, seed) for item, seed in part]
             done = await run_rollouts(
                 rollouts,
                 store=store,
@@ -83,10 +76,20 @@ async def evaluate(
                 batch=batch,
             )
             grading += [
-                group.create_task(_graded(task, item, trajectory, on_done))
+                asyncio.create_task(_graded(task, item, trajectory, on_done))
                 for (item, _), trajectory in zip(part, done, strict=True)
             ]
-    return [each.result() for each in grading]
+        return [await each for each in grading]
+    finally:
+        for each in grading:
+            each.cancel()
+        await asyncio.gather(*grading, return_exceptions=True)
+
+
+def _rollout(version: Version, task: Task, item: Item, seed: int) -> Rollout:
+    return Rollout(
+        version=version, item=item.id, payload=item.payload, seed=seed, tools=task.tools(item), task=task.name
+    )
 
 
 async def _graded(

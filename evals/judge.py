@@ -3,7 +3,8 @@
 It alone holds the sealed items, their trajectories, the evidence and the account. It starts with an environment
 without keys, reaches the model by the controller's relay, runs every candidate in a sandbox, and dies with its
 controller. Requests are `{"id", "op", "body"}`; an answer is `{"id", "ok"}` or `{"id", "error": {"type", "message"}}`,
-and while it works it says `{"id", "alive": true}`, which tells nothing of how far it is.
+and while it works it says `{"id", "alive": true}`, which tells nothing of how far it is. What it can't hide from its
+controller is how long a race takes.
 """
 
 import asyncio
@@ -73,11 +74,11 @@ class Judge:
     async def _race(self, request: RaceRequest) -> BaseModel:
         if request.race is Race.TARGET:
             raise ConfigurationError("The target race is run on visible items, outside the judge.")
+        tasks = {name: self._task(name) for name in (request.task, *sorted(request.others))}
         entered = self._sealed.enter(request)
         faults.point("judge.entered")
         campaign = self._sealed.campaign(request.campaign)
         if entered.outcome is None:
-            tasks = {name: self._task(name) for name in (request.task, *sorted(request.others))}
             arena = Arena(self._store, self._endpoint(), self._sandbox, self._work, self._sealed, tasks)
             outcome, evidence, usage = await SealedRace(arena, campaign, entered).run()
             faults.point("judge.run")

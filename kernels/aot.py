@@ -22,7 +22,7 @@ SHARED_LIMIT = 232_448
 TARGET = GPUTarget("cuda", 90, 32)
 
 
-class _TooMuchShared(Exception):  # noqa: N818
+class _TooMuchShared(Exception):
     pass
 
 

@@ -19,7 +19,7 @@ from triton.runtime.interpreter import InterpretedFunction
 from . import interpret
 
 
-class Rejected(Exception):  # noqa: N818
+class Rejected(Exception):
     """Why a submission is refused: a code and what was seen."""
 
     def __init__(self, code: str, detail: str) -> None:

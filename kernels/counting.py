@@ -30,6 +30,10 @@ EXACT = 4
 """Programs of the sample whose sectors are counted; the rest only show who shares what."""
 
 
+_ELEMENTS = {"bool": "int1"}
+"""Torch's names of types where Triton's differ."""
+
+
 class Counter(interpret.Observer):
     """Collects accesses and arithmetic of one batch of programs."""
 
@@ -129,16 +133,15 @@ def count(kernel: Any, launch: dict[str, Any]) -> dict[str, Any]:
     draw = np.random.Generator(np.random.Philox(total))
     ids = start + np.sort(draw.choice(window, min(SAMPLE, window), replace=False))
     counter = Counter(window)
-    arguments = {name: _value(value) for name, value in launch["arguments"].items()} | {
-        name: value for name, value in launch["constexprs"].items()
-    }
+    arguments = {name: _value(value) for name, value in launch["arguments"].items()} | launch["constexprs"]
     function = kernel.rewrite()
 
     def sampled(*bounds: Any) -> Iterator[int]:
         return _trips(counter, builtins.range(*(int(bound) for bound in bounds)))
 
     function.__globals__["range"] = sampled
-    interpret.run_batch(function, arguments, grid, ids, counter)
+    with interpret.batched(function, counter):
+        interpret.run_batch(function, arguments, grid, ids)
     return {
         "accesses": list(counter.accesses.values()),
         "dots": counter.dots,
@@ -162,9 +165,7 @@ def _trips(counter: Counter, whole: range) -> Iterator[int]:
 
 def _value(described: dict[str, Any]) -> Any:
     if "tensor" in described:
-        names = {"float32": "fp32", "float16": "fp16", "float64": "fp64", "bfloat16": "bf16", "int64": "i64",
-                 "int32": "i32", "int16": "i16", "int8": "i8", "bool": "i1", "uint8": "u8"}  # fmt: skip
-        kind = tl.pointer_type(tl.str_to_ty(names[described["dtype"]], None))
+        kind = tl.pointer_type(getattr(tl, _ELEMENTS.get(str(described["dtype"]), described["dtype"])))
         address = (described["tensor"] + 1 << 44) + described["offset"]
         return tl.tensor(TensorHandle(np.array([address], dtype=np.uint64), kind), kind)
     return interpreter._implicit_cvt(described["value"])

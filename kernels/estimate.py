@@ -108,13 +108,11 @@ def _from_memory(
     mine = [a for a in accesses if a["tensor"] == tensor]
     asked = programs * sum(a["bytes"] for a in mine)
     stores = any(a["kind"] == "store" for a in mine)
-    least = min(asked, float(size))
     if size <= device.l2_capacity or stores:
         # Partial sectors of neighbouring programs are joined in L2 before they are written back.
-        return least
+        return min(asked, float(size))
     together = min(programs, slots)
-    fetched = sum(a["bytes"] * max(a["sharing"], 1 / together) for a in mine) * programs
-    return max(least, min(fetched, asked))
+    return programs * sum(a["bytes"] * max(a["sharing"], 1 / together) for a in mine)
 
 
 def estimate_operator(operator: Mapping[str, Any], device: Device) -> Launch:

@@ -25,7 +25,7 @@ def measure(
     """
     case: dict[str, JsonValue] = variant.model_dump(mode="json", exclude={"precision", "problem"})
     reference = problem.reference(variant, inputs)
-    detail = None
+    detail: JsonValue = None
     if output is None:
         detail = "no output"
     elif output.dtype != np.float32:
@@ -35,9 +35,10 @@ def measure(
     elif not np.isfinite(output).all():
         detail = f"{int((~np.isfinite(output)).sum())} of {output.size} values are not finite"
     if detail is not None or output is None:
-        return case | {"error": [FailureClass.BAD_OUTPUT.value, detail]}
+        case["error"] = [FailureClass.BAD_OUTPUT.value, detail]
+        return case
     tolerance = problem.tolerance(variant.precision)
-    error = np.abs(output - reference)
+    error = np.abs(output.astype(np.float64) - reference)
     return case | {
         "relative_l2": float(np.linalg.norm(error) / np.linalg.norm(reference)),
         "largest": float(error.max()),

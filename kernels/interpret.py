@@ -1,5 +1,6 @@
 # pyright: basic, reportAttributeAccessIssue=false, reportPrivateUsage=false, reportIncompatibleMethodOverride=false
 # pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# ruff: noqa: D102
 """Triton's interpreter, many programs at a time, with TF32 as a GPU rounds it, and with an eye on every access.
 
 Triton interprets one program after another, some 30 microseconds an operation. Here every value carries a leading
@@ -12,6 +13,8 @@ This file runs inside the sandbox, without the rest of Pawl.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,11 +22,11 @@ import triton.language as tl
 from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder, TensorHandle, interpreter_builder
 
-BATCH = 64
+BATCH = 128
 """Programs interpreted at once; more only cost cache misses."""
 
 
-class Diverged(Exception):  # noqa: N818
+class Diverged(Exception):
     """The programs of one batch would go different ways."""
 
 
@@ -107,7 +110,7 @@ class BatchedBuilder(InterpreterBuilder):
             np.ascontiguousarray(np.broadcast_to(a, shape)) for a in (mask.data, fill.reshape(_lead(fill, shape)))
         ]
         pointers = TensorHandle(np.ascontiguousarray(np.broadcast_to(ptrs.data, shape)), ptrs.dtype)
-        return TensorHandle(self.observer.load(pointers, *arrays, dtype), kind)
+        return TensorHandle(self.observer.load(pointers, arrays[0], arrays[1], dtype), kind)
 
     def create_masked_store(self, ptrs, value, mask, cache_policy):
         shape = np.broadcast_shapes(ptrs.data.shape, mask.data.shape, value.data.shape)
@@ -115,7 +118,7 @@ class BatchedBuilder(InterpreterBuilder):
         shape = (lead, *shape[1:])
         arrays = [np.ascontiguousarray(np.broadcast_to(a, shape)) for a in (value.data, mask.data)]
         pointers = TensorHandle(np.ascontiguousarray(np.broadcast_to(ptrs.data, shape)), ptrs.dtype)
-        self.observer.store(pointers, *arrays)
+        self.observer.store(pointers, arrays[0], arrays[1])
 
     def create_dot(self, a, b, d, input_precision, max_num_imprecise_acc):
         if a.dtype.primitive_bitwidth == 8 or b.dtype.primitive_bitwidth == 8:
@@ -138,10 +141,10 @@ class BatchedBuilder(InterpreterBuilder):
     def create_atomic_cas(self, *args):
         raise Diverged
 
-    def create_atomic_rmw(self, rmwOp, ptr, val, mask, sem, scope):
+    def create_atomic_rmw(self, operation, ptr, val, mask, sem, scope):
         shape = (len(self.programs[0]), *ptr.data.shape[1:])
         parts = [TensorHandle(np.ascontiguousarray(np.broadcast_to(h.data, shape)), h.dtype) for h in (ptr, val, mask)]
-        return super().create_atomic_rmw(rmwOp, *parts, sem, scope)
+        return super().create_atomic_rmw(operation, parts[0], parts[1], parts[2], sem, scope)
 
     def _alone(self, *args, **kwargs):
         raise Diverged
@@ -154,7 +157,7 @@ def _lead(fill: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...]:
     return fill.shape if fill.ndim == len(shape) else (fill.shape[0], *[1] * (len(shape) - 1))
 
 
-def _reduce(input, axis, combine_fn, keep_dims=False, **kwargs):
+def _reduce(block, axis, combine_fn, keep_dims=False, **kwargs):
     """`tl.reduce` over one axis of a block, or over all of it."""
     operations = {
         "_sum_combine": np.sum,
@@ -162,19 +165,19 @@ def _reduce(input, axis, combine_fn, keep_dims=False, **kwargs):
         "_elementwise_min": np.nanmin,
     }
     operation = operations.get(getattr(combine_fn, "__name__", ""))
-    if operation is None or isinstance(input, tuple):
+    if operation is None or isinstance(block, tuple):
         raise Diverged
-    data = input.handle.data
+    data = block.handle.data
     axes = tuple(range(1, data.ndim)) if axis is None else (axis % (data.ndim - 1) + 1,)
     interpreter_builder.observer.elementwise(data[0].size)
-    return _tensor(operation(data, axis=axes, keepdims=keep_dims).astype(data.dtype), input.dtype)
+    return _tensor(operation(data, axis=axes, keepdims=keep_dims).astype(data.dtype), block.dtype)
 
 
-def _scan(input, axis, combine_fn, reverse=False, **kwargs):
-    if getattr(combine_fn, "__name__", "") != "_sum_combine" or reverse or isinstance(input, tuple):
+def _scan(block, axis, combine_fn, reverse=False, **kwargs):
+    if getattr(combine_fn, "__name__", "") != "_sum_combine" or reverse or isinstance(block, tuple):
         raise Diverged
-    data = input.handle.data
-    return _tensor(np.cumsum(data, axis=axis % (data.ndim - 1) + 1).astype(data.dtype), input.dtype)
+    data = block.handle.data
+    return _tensor(np.cumsum(data, axis=axis % (data.ndim - 1) + 1).astype(data.dtype), block.dtype)
 
 
 def _tensor(data: np.ndarray, dtype: Any) -> Any:
@@ -189,14 +192,9 @@ def _uniform(tensor: Any) -> Any:
     return data.reshape(-1)[0]
 
 
-def run_batch(
-    fn: Any, arguments: dict[str, Any], grid: tuple[int, int, int], ids: np.ndarray, observer: Observer
-) -> None:
-    """Run the programs with these linear ids (axis 0 fastest) together.
-
-    Raises:
-        Diverged: they can't run together; some may have stored already.
-    """
+@contextmanager
+def batched(fn: Any, observer: Observer) -> Iterator[None]:
+    """Make the language mean the batched operations while the block lasts."""
     # Kernels see `tl`; the language's own device functions (tl.zeros, tl.sum) see `tl.core`.
     scopes = [interpreter._patch_lang(fn), interpreter._patch_lang(tl.standard.zeros.fn)]
     scope = scopes[-1]
@@ -208,14 +206,23 @@ def run_batch(
             scope.set_attr(module, "associative_scan", _scan)
         interpreter_builder.__class__ = BatchedBuilder
         interpreter_builder.observer = observer
-        axes = ids % grid[0], ids // grid[0] % grid[1], ids // (grid[0] * grid[1])
-        interpreter_builder.programs = tuple(axis.astype(np.int32) for axis in axes)
-        interpreter_builder.set_grid_dim(*grid)
-        fn(**arguments)
+        yield
     finally:
         interpreter_builder.__class__ = InterpreterBuilder
         for scope in reversed(scopes):
             scope.restore()
+
+
+def run_batch(fn: Any, arguments: dict[str, Any], grid: tuple[int, int, int], ids: np.ndarray) -> None:
+    """Run the programs with these linear ids (axis 0 fastest) together, inside `batched`.
+
+    Raises:
+        Diverged: they can't run together; some may have stored already.
+    """
+    axes = ids % grid[0], ids // grid[0] % grid[1], ids // (grid[0] * grid[1])
+    interpreter_builder.programs = tuple(axis.astype(np.int32) for axis in axes)
+    interpreter_builder.set_grid_dim(*grid)
+    fn(**arguments)
 
 
 def bind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -232,8 +239,8 @@ def constexprs(function: Any) -> set[str]:
 
 def full_grid(grid: Any, arguments: dict[str, Any]) -> tuple[int, int, int]:
     """A grid, which may be a function of the arguments, as three numbers."""
-    sizes = tuple(int(size) for size in (grid(arguments) if callable(grid) else grid))
-    return (*sizes, *[1] * (3 - len(sizes)))  # type: ignore[return-value]
+    sizes = [int(size) for size in (grid(arguments) if callable(grid) else grid)] + [1, 1]
+    return sizes[0], sizes[1], sizes[2]
 
 
 def _run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
@@ -250,8 +257,9 @@ def _run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
     ids = np.arange(sizes[0] * sizes[1] * sizes[2])
     try:
         fn = self.rewrite()
-        for start in range(0, len(ids), BATCH):
-            run_batch(fn, converted, sizes, ids[start : start + BATCH], Observer())
+        with batched(fn, Observer()):
+            for start in range(0, len(ids), BATCH):
+                run_batch(fn, converted, sizes, ids[start : start + BATCH])
     except Diverged:
         for at, storage in storages.items():
             storage.copy_(before[at])

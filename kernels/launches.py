@@ -29,12 +29,12 @@ def compile_job(module: str, launch: dict[str, Any]) -> dict[str, Any]:
     divisible: list[str] = []
     for name, argument in launch["arguments"].items():
         if "tensor" in argument:
-            signature[name] = "*" + _TYPES.get(argument["dtype"], argument["dtype"])
+            signature[name] = "*" + _TYPES.get(str(argument["dtype"]), "i8")
             if argument["offset"] % 16 == 0:
                 divisible.append(name)
             continue
         value = argument["value"]
-        if value is None or (value == 1 and isinstance(value, int) and name not in general):
+        if value is None or (isinstance(value, int) and value == 1 and name not in general):
             constants[name] = value
         elif isinstance(value, bool):
             signature[name] = "i1"

@@ -32,9 +32,9 @@ class Precision(StrEnum):
     """The contract on the output's error."""
 
     FP32 = "fp32"
-    """What TF32 products over fp32 intermediates reach; half precision anywhere breaks it."""
+    """What fp32 products reach, or TF32 ones in three parts; plain TF32 or half precision anywhere break it."""
     FP16 = "fp16"
-    """What half-precision products and intermediates reach."""
+    """What half-precision or TF32 products reach."""
 
 
 class Variant(BaseModel):

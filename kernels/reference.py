@@ -1,6 +1,6 @@
 """TriMul's inputs and its reference in fp64, in NumPy, so that grading needs no torch."""
 
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def outgoing_trimul(inputs: Arrays) -> NDArray[np.float64]:
     Returns:
         The output, [B, N, N, dim].
     """
-    of = {name: cast("NDArray[np.float64]", value.astype(np.float64)) for name, value in inputs.items()}
+    of = {name: value.astype(np.float64) for name, value in inputs.items()}
     x = _layer_norm(of["input"], of["norm.weight"], of["norm.bias"])
     mask = of["mask"][..., None]
     left = (x @ of["left_proj.weight"].T) * mask * _sigmoid(x @ of["left_gate.weight"].T)

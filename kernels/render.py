@@ -240,13 +240,15 @@ def project_out(y_ptr, w_ptr, out_ptr, rows, dim,
     """One tile of the output projection."""
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = (row < rows)[:, None]
+    valid = (column < dim)[None, :]
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
     for start in range(0, HIDDEN, DEPTH):
         depth = start + tl.arange(0, DEPTH)
-        y = tl.load(y_ptr + row[:, None] * HIDDEN + depth[None, :], mask=(row < rows)[:, None], other=0.0)
-        w = tl.load(w_ptr + column[None, :] * HIDDEN + depth[:, None], mask=(column < dim)[None, :], other=0.0)
+        y = tl.load(y_ptr + row[:, None] * HIDDEN + depth[None, :], mask=inside, other=0.0)
+        w = tl.load(w_ptr + column[None, :] * HIDDEN + depth[:, None], mask=valid, other=0.0)
         total = tl.dot(y, w, total{exact})
-    tl.store(out_ptr + row[:, None] * dim + column[None, :], total, mask=(row < rows)[:, None] & (column < dim)[None, :])
+    tl.store(out_ptr + row[:, None] * dim + column[None, :], total, mask=inside & valid)
 
 '''
 

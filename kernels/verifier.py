@@ -46,7 +46,7 @@ class ShapesReport(BaseModel):
     """Geometric mean of the estimated times; none if the source was rejected on any variant."""
 
 
-class Rejection(Exception):  # noqa: N818
+class Rejection(Exception):
     """Ends a verification early; caught in `verify`."""
 
     def __init__(self, failure: FailureClass, reason: str) -> None:

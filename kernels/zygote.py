@@ -28,7 +28,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 _WARM_UP = """
 import triton
 import triton.language as tl

@@ -1,7 +1,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """Convert one GGUF file to a Hugging Face folder of bfloat16 safetensors, in a process of its own.
 
-python -m pawl.serving.convert MODEL.gguf TARGET
+python -P -m pawl.serving.convert MODEL.gguf TARGET
 """
 
 import sys

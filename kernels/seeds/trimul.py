@@ -1,4 +1,4 @@
-"""TriMul, plainly: one kernel a step, everything kept in fp32, tiles of 64."""
+"""TriMul, plainly: one kernel a step, everything in fp32 (products in three TF32 parts), tiles of 64."""
 
 import torch
 import triton
@@ -33,7 +33,7 @@ def linear(x_ptr, w_ptr, y_ptr, rows, inner, outer, SIGMOID: tl.constexpr, BLOCK
                     mask=(row < rows)[:, None] & valid[None, :], other=0.0)
         w = tl.load(w_ptr + column[None, :] * inner + start + depth[:, None],
                     mask=(column < outer)[None, :] & valid[:, None], other=0.0)
-        total = tl.dot(x, w, total)
+        total = tl.dot(x, w, total, input_precision="tf32x3")
     if SIGMOID:
         total = tl.sigmoid(total)
     tl.store(y_ptr + row[:, None] * outer + column[None, :], total,
@@ -69,7 +69,7 @@ def triangle(left_ptr, right_ptr, product_ptr, n, hidden, BLOCK: tl.constexpr, D
                        mask=(i < n)[:, None] & valid[None, :], other=0.0)
         right = tl.load(right_ptr + base + j[None, :] * n + start + k[:, None],
                         mask=(j < n)[None, :] & valid[:, None], other=0.0)
-        total = tl.dot(left, right, total)
+        total = tl.dot(left, right, total, input_precision="tf32x3")
     tl.store(product_ptr + ((batch * n + i[:, None]) * n + j[None, :]) * hidden + channel, total,
              mask=(i < n)[:, None] & (j < n)[None, :])
 
