@@ -7,13 +7,14 @@ factory to swap a part:
         def feedback(self, endpoint): return MyFeedbackAgent()
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..core import ConfigurationError, Home, NotFound, Sampling, Settings, Trajectory, Version
+from ..core import ConfigurationError, Home, NotFound, PawlError, Sampling, Settings, Trajectory, Version
 from ..evals.registry import TaskEnvironment, load_task, task_names
 from ..evals.task import Item, Task
 from ..nodes.context import Rollouts, Services, TrainingBase
@@ -27,8 +28,12 @@ from ..serving.policy import Endpoint
 from .store import Store
 
 if TYPE_CHECKING:
+    from ..evals.judge_client import JudgeClient
     from ..serving.adapters import AdapterPublisher
     from ..training.backend import TrainerBackend
+
+KEEP_SECONDS = 20.0
+"""How often the local server is asked for while a campaign runs."""
 
 
 class Factory(Protocol):
@@ -190,6 +195,8 @@ class LocalFactory:
             judge = await JudgeClient.start(home, settings, endpoint, sealed_seed=self._sealed_seed)
             stack.push_async_callback(judge.close)
             publisher = AdapterPublisher(endpoint, store.artifacts, home.adapters) if endpoint.is_local else None
+            policy = _Policy(lambda: self.endpoint(home, settings), endpoint, judge, publisher)
+            await stack.enter_async_context(policy.kept())
             trainer, base = await self._training(home, settings, sandbox, endpoint)
             yield Services(
                 artifacts=store.artifacts,
@@ -203,7 +210,7 @@ class LocalFactory:
                 kill_switch=store.kill_switch,
                 budget=LimitedBudget(store, campaign.id),
                 task=task,
-                rollouts=_rollouts(task, store, endpoint, sandbox, home.root / "work" / campaign.id, publisher),
+                rollouts=_rollouts(task, store, policy, sandbox, home.root / "work" / campaign.id),
                 bootstrap=store.bootstrap,
                 feedback=self.feedback(endpoint),
                 editor=self.editor(endpoint),
@@ -221,8 +228,6 @@ class LocalFactory:
     ) -> "tuple[TrainerBackend | None, TrainingBase | None]":
         if not endpoint.is_local:
             return None, None
-        import asyncio
-
         from ..serving.weights import base_model
         from ..training.backend import LocalBackend
 
@@ -233,13 +238,61 @@ class LocalFactory:
         return LocalBackend(home.runs, sandbox), base
 
 
+class _Policy:
+    """Keeps the local server alive while a campaign runs, and everybody's address of it right."""
+
+    def __init__(
+        self,
+        find: Callable[[], Awaitable[Endpoint]],
+        endpoint: Endpoint,
+        judge: "JudgeClient",
+        publisher: "AdapterPublisher | None",
+    ) -> None:
+        self._find = find
+        self._judge = judge
+        self._publisher = publisher
+        self.endpoint = endpoint
+
+    async def serving(self, version: Version) -> Endpoint:
+        """The endpoint, with the version's adapter loaded; a local server that died is started again."""
+        if self.endpoint.is_local:
+            await self._refresh()
+        if version.adapter is not None and self._publisher is not None:
+            await self._publisher.publish(version.adapter)
+        return self.endpoint
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncGenerator[None]:
+        """Ask for the local server now and then, since it ends when nobody does."""
+
+        async def ask() -> None:
+            while True:
+                await asyncio.sleep(KEEP_SECONDS)
+                with suppress(PawlError):  # whoever needs it next will be told
+                    await self._refresh()
+
+        task = asyncio.create_task(ask()) if self.endpoint.is_local else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+
+    async def _refresh(self) -> None:
+        endpoint = await self._find()
+        if endpoint != self.endpoint:
+            self.endpoint = endpoint
+            self._judge.use(endpoint)
+            if self._publisher is not None:
+                self._publisher.endpoint = endpoint
+
+
 def _rollouts(
     task: Task,
     store: Store,
-    endpoint: Endpoint,
+    policy: "_Policy",
     sandbox: Sandbox,
     work: Path,
-    publisher: "AdapterPublisher | None",
 ) -> Rollouts:
     from ..serving.runner import Rollout, run_rollouts
 
@@ -248,8 +301,7 @@ def _rollouts(
         items: Sequence[tuple[Item, int]],
         on_done: Callable[[Trajectory], None] | None = None,
     ) -> list[Trajectory]:
-        if version.adapter is not None and publisher is not None:
-            await publisher.publish(version.adapter)
+        endpoint = await policy.serving(version)
         rollouts = [
             Rollout(version=version, item=item.id, payload=item.payload, seed=seed, tools=task.tools(item))
             for item, seed in items
