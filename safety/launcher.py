@@ -40,6 +40,7 @@ _NOTIFY_RECEIVE, _NOTIFY_SEND, _NOTIFY_ADD_FD = 0xC0502100, 0xC0182101, 0x401821
 _SECUREBITS = 0x2F  # NOROOT, NO_SETUID_FIXUP and their locks, KEEP_CAPS_LOCKED
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _IOCTL_DEV = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+_REFER = 1 << 13
 _MAKE_DEVICES = 1 << 6 | 1 << 11
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _WRITE = ((1 << 15) - 1) & ~_MAKE_DEVICES
@@ -124,8 +125,13 @@ def _scope_signals(parent: int) -> None:
     everything the program ever started, whichever process group or session it went to, and nothing else.
     """
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    attributes = _Ruleset(0, 0, 0b10)
+    # Every domain refuses renaming between folders unless it says otherwise, so this one allows it everywhere.
+    attributes = _Ruleset(_REFER, 0, 0b10)
     ruleset = _call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(24), 0)
+    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    rule = _PathBeneath(_REFER, root)
+    _call("landlock_add_rule", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
+    os.close(root)
     _call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
     try:

@@ -369,6 +369,30 @@ async def test_a_program_that_is_not_there_is_data(sandbox, work):
     assert b"no-such-program" in result.stderr
 
 
+async def test_a_program_does_as_it_likes_in_its_folder(sandbox, work):
+    source = """
+import os, signal, socket, subprocess, sys, tempfile
+os.makedirs("a/b")
+open("a/b/file", "w").write("x")
+os.rename("a/b/file", "file")
+os.link("file", "a/linked")
+os.symlink("file", "link")
+os.truncate("file", 0)
+os.unlink("a/linked")
+assert tempfile.mkdtemp().startswith(os.getcwd())
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("socket")
+child = subprocess.Popen(["sleep", "99"], start_new_session=True)
+os.killpg(child.pid, signal.SIGKILL)
+assert child.wait() == -9
+one, other = socket.socketpair()
+one.sendall(b"x")
+print(os.listdir("/proc/self/fd") != [], other.recv(1))
+"""
+    result = await python(sandbox, work, source)
+    assert (result.status, result.stdout) == (0, b"True b'x'\n"), result.stderr.decode()
+
+
 async def test_pawl_and_the_environments_packages_can_be_imported(sandbox, work):
     source = "import pawl.core, pawl.safety, pydantic; print(pawl.core.digest_bytes(b''))"
     result = await sandbox.run(Command(argv=(sys.executable, "-c", source), work=work))
