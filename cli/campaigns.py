@@ -7,7 +7,7 @@ import typer
 from .common import AsOption, HomeOption, JsonOption, ReasonOption, print_json, say, sync_session, table
 
 if TYPE_CHECKING:
-    from ..graph.session import CampaignStatus
+    from ..graph.views import CampaignStatus
 
 CampaignArgument = Annotated[str, typer.Argument(help="The campaign's id.")]
 ScopeArgument = Annotated[str | None, typer.Argument(help="One campaign; without it, everything in this home.")]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .builder import build_graph, fingerprint, make_graph
-    from .session import CampaignStatus, Checkpoint, Request, Session
+    from .session import Session
+    from .views import CampaignStatus, Checkpoint, Request
     from .worker import work
 
 __all__ = [
@@ -26,9 +27,9 @@ _HOME = {
     "build_graph": "builder",
     "fingerprint": "builder",
     "make_graph": "builder",
-    "CampaignStatus": "session",
-    "Checkpoint": "session",
-    "Request": "session",
+    "CampaignStatus": "views",
+    "Checkpoint": "views",
+    "Request": "views",
     "Session": "session",
     "work": "worker",
 }

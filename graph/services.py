@@ -8,6 +8,7 @@ factory to swap a part:
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -65,15 +66,22 @@ class LimitedBudget:
     store: Store
     campaign: str
 
+    def __post_init__(self) -> None:
+        # Only time in which somebody worked on the campaign counts, not time in which it waited for a person.
+        self._before = float(str(self.store.campaigns.get(self.campaign).settings.get("active_seconds", 0.0)))
+        self._since = time.monotonic()
+
     def check(self) -> None:
         """Return if the campaign may go on.
 
         Raises:
             BudgetExhausted: a limit is reached.
         """
-        row = self.store.campaigns.get(self.campaign)
-        started = float(str(row.settings["started"]))
-        self.store.meter.check(self.campaign, self._limits(), started=started)
+        limits = self._limits()
+        active = self._before + time.monotonic() - self._since
+        if limits.seconds is not None:
+            self.store.change_settings(self.campaign, {"active_seconds": active})
+        self.store.meter.check(self.campaign, limits, started=time.time() - active)
 
     def left(self) -> BudgetLeft:
         """What may still be spent, limit by limit."""

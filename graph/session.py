@@ -13,19 +13,15 @@ or one whose graph has changed, and two processes that run the same campaign.
 
 import asyncio
 import os
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from langgraph.errors import GraphDrained
 from langgraph.runtime import RunControl
-from langgraph.types import Command
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import JsonValue, ValidationError
 
 from ..core import (
-    BudgetExhausted,
     CampaignChanged,
     CampaignFinished,
     ConfigurationError,
@@ -33,71 +29,27 @@ from ..core import (
     Home,
     NotFound,
     Settings,
-    Stopped,
     Trajectory,
-    Usage,
 )
-from ..core.faults import point
-from ..evals.judge_wire import Reveal
 from ..evals.showcase import Showcase, ShowsBest
 from ..nodes.gate import ApprovalResponse
 from ..nodes.journal import load_trajectories
 from ..nodes.rounds import RoundRow
 from ..nodes.spec import NodeSpec
-from ..nodes.state import SCHEMA_VERSION, CampaignRules, State, StopReason
+from ..nodes.state import SCHEMA_VERSION, CampaignRules
 from ..release import Campaign, Channel, Lease, Move, Pointer, Status
 from ..safety.budget import Budget
 from .builder import build_graph, fingerprint
 from .checkpoints import open_saver
-from .events import Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
+from .events import Event
 from .plugins import plugin_nodes
+from .run import Run, changed
 from .services import Factory, LocalFactory
 from .store import Store
+from .views import CampaignStatus, Checkpoint, Request, describe
 
 SHOWN = 24
 """How many of the best trajectories a task chooses its showpiece from."""
-
-
-class Request(BaseModel):
-    """Something that waits for a person."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    campaign: str
-    asked: str
-    description: str
-    request: JsonValue
-    """The whole request, in LangChain's shape, with the races, the cost and what rollback would restore."""
-
-
-class CampaignStatus(BaseModel):
-    """Where a campaign is."""
-
-    model_config = ConfigDict(frozen=True)
-
-    campaign: str
-    task: str
-    seed: int
-    status: Status
-    reason: str | None
-    live: str | None
-    """Version that the task's live channel points at now."""
-    rounds: list[RoundRow]
-    pending: list[Request]
-    spent: Usage
-
-
-class Checkpoint(BaseModel):
-    """One saved state of a campaign."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str
-    created: str
-    round: int
-    next: list[str]
-    """Nodes that would run next."""
 
 
 class Session:
@@ -174,7 +126,6 @@ class Session:
                 "rules": rules.model_dump(mode="json"),
                 "budget": (budget or Budget()).model_dump(mode="json"),
                 "trace_id": os.urandom(16).hex(),
-                "started": time.time(),
             },
             fingerprint=fingerprint(self._nodes),
             schema_version=SCHEMA_VERSION,
@@ -216,6 +167,12 @@ class Session:
             Conflict: another process runs it, or it waits for an answer that nobody has given.
         """
         row = self._check(self.store.campaigns.get(campaign))
+        waiting = [] if wait else self.pending(campaign)
+        if waiting:
+            raise Conflict(
+                f"Campaign {campaign} waits for an answer to {waiting[0].id[:8]}. Give one: "
+                f"pawl approve {campaign} {waiting[0].id[:8]} --as NAME --reason TEXT (or reject); then resume."
+            )
         if budget is not None:
             self.store.set_budget(campaign, budget)
         control = RunControl()
@@ -244,164 +201,6 @@ class Session:
         for control in self._controls.values():
             control.request_drain(reason)
 
-    async def _run(self, row: Campaign, control: RunControl) -> AsyncGenerator[Event]:
-        campaign = row.id
-        async with self._graph() as graph, self._factory.open(self.home, self.settings, self.store, row) as services:
-            config: Any = {"configurable": {"thread_id": campaign}, "recursion_limit": 10_000}
-            await self._commit(row, services)
-            snapshot = await graph.aget_state(config)
-            if snapshot.values and not snapshot.next:  # it died between its last node and the closing of its books
-                yield await self._finish(row, snapshot.values, services)
-                return
-            feed = self._next_input(snapshot, row)
-            self.store.campaigns.set_status(campaign, Status.RUNNING)
-            while True:
-                try:
-                    async for part in graph.astream(
-                        feed,
-                        config,
-                        context=services,
-                        stream_mode=["tasks", "custom"],
-                        version="v2",
-                        durability="sync",
-                        control=control,
-                    ):
-                        event = _event(campaign, part)
-                        if event is not None:
-                            yield event
-                except (Stopped, BudgetExhausted, GraphDrained) as halt:
-                    reason = str(halt) or "drained"
-                    self.store.campaigns.set_status(campaign, Status.STOPPED, reason)
-                    yield Halted(campaign=campaign, reason=reason)
-                    return
-                except asyncio.CancelledError:
-                    self.store.campaigns.set_status(campaign, Status.STOPPED, "interrupted")
-                    raise
-                except Exception as error:
-                    self.store.campaigns.set_status(campaign, Status.FAILED, f"{type(error).__name__}: {error}")
-                    raise
-                point("session.paused")
-                snapshot = await graph.aget_state(config)
-                if not snapshot.next:
-                    yield await self._finish(row, snapshot.values, services)
-                    return
-                parked, waiting = self._sort_interrupts(campaign, snapshot.interrupts)
-                for event in waiting:
-                    yield event
-                if waiting:
-                    self.store.campaigns.set_status(campaign, Status.WAITING, "for an answer at the gate")
-                    return
-                if not parked:  # drained between two nodes
-                    self.store.campaigns.set_status(campaign, Status.STOPPED, "drained")
-                    yield Halted(campaign=campaign, reason="drained")
-                    return
-                for interrupt_id, event in parked.items():
-                    yield event
-                    async for progress in self._wait(event, services):
-                        yield progress
-                        if control.drain_requested:
-                            self.store.campaigns.set_status(campaign, Status.PARKED, "interrupted while a job ran")
-                            yield Halted(campaign=campaign, reason="a job was running; it is resumed")
-                            return
-                    self.store.campaigns.unpark(campaign, interrupt_id)
-                feed = Command(resume={interrupt_id: {"woken": True} for interrupt_id in parked})
-
-    def _next_input(self, snapshot: Any, row: Campaign) -> Any:
-        """What to feed the graph with: the first state, a recorded answer, or nothing to go on where it was."""
-        if not snapshot.values and not snapshot.next:
-            return self._first_state(row)
-        values = snapshot.values
-        if values.get("schema_version") != SCHEMA_VERSION or values.get("fingerprint") != fingerprint(self._nodes):
-            raise CampaignChanged(_changed(row.id))
-        answers: dict[str, JsonValue] = {}
-        for each in snapshot.interrupts:
-            if each.value.get("kind") == "parked":
-                answers[each.id] = {"woken": True}
-                continue
-            self.store.decisions.ask(row.id, each.id, each.value["request"])
-            answer = self.store.decisions.answer(row.id, each.id)
-            if answer is None:
-                self.store.campaigns.set_status(row.id, Status.WAITING, "for an answer at the gate")
-                raise Conflict(
-                    f"Campaign {row.id} waits for an answer to {each.id[:8]}. Give one: "
-                    f"pawl approve {row.id} {each.id[:8]} --as NAME --reason TEXT (or reject); then resume."
-                )
-            answers[each.id] = answer.answer
-        return Command(resume=answers) if answers else None
-
-    async def _commit(self, row: Campaign, services: Any) -> None:
-        """Have the judge commit itself to the sealed splits before anything is tried; once a campaign."""
-        commitment = await services.judge.commit(row.id, row.task, row.seed)
-        self.store.ledger.append(
-            event_id=f"{row.id}/committed",
-            kind="campaign.committed",
-            campaign=row.id,
-            body={"commitment": commitment.digest, "task": row.task, "seed": row.seed},
-            trace_id=str(row.settings["trace_id"]),
-        )
-
-    def _first_state(self, row: Campaign) -> State:
-        return State(
-            schema_version=SCHEMA_VERSION,
-            fingerprint=fingerprint(self._nodes),
-            campaign=row.id,
-            task=row.task,
-            seed=row.seed,
-            trace_id=str(row.settings["trace_id"]),
-            rules=CampaignRules.model_validate(row.settings["rules"]),
-            round=0,
-        )
-
-    def _sort_interrupts(self, campaign: str, interrupts: Iterable[Any]) -> tuple[dict[str, Parked], list[Waiting]]:
-        parked: dict[str, Parked] = {}
-        waiting: list[Waiting] = []
-        for each in interrupts:
-            if each.value.get("kind") == "parked":
-                self.store.campaigns.park(campaign, each.id, each.value, time.time())
-                self.store.campaigns.set_status(campaign, Status.PARKED, f"for job {each.value['job']}")
-                parked[each.id] = Parked(campaign=campaign, job=each.value["job"])
-            else:
-                request = each.value["request"]
-                self.store.decisions.ask(campaign, each.id, request)
-                waiting.append(Waiting(campaign=campaign, request=each.id, description=_describe(request)))
-        return parked, waiting
-
-    async def _wait(self, parked: Parked, services: Any) -> AsyncIterator[Event]:
-        """Report a job's progress until it has ended."""
-        from ..training.backend import JobHandle
-        from ..training.job import JobState
-
-        handle = JobHandle(id=parked.job, run_dir=self.home.runs / parked.job)
-        last = -1
-        while True:
-            status = services.trainer.poll(handle)
-            if status.state.finished or status.state is JobState.LOST:
-                return
-            if status.step != last:
-                last = status.step
-                yield Progress(
-                    campaign=parked.campaign,
-                    node="trainer",
-                    text=f"training step {status.step}/{status.total_steps}",
-                    done=status.step,
-                    total=status.total_steps,
-                )
-            await asyncio.sleep(0.1)
-
-    async def _finish(self, row: Campaign, values: Mapping[str, Any], services: Any) -> Finished:
-        """Open what was sealed, close the books."""
-        reveal = await services.judge.reveal(row.id)
-        self.store.ledger.append(
-            event_id=f"{row.id}/revealed",
-            kind="campaign.revealed",
-            campaign=row.id,
-            body={"reveal": self.store.artifacts.put_json(_without_cpu_seconds(reveal))},
-            trace_id=values["trace_id"],
-        )
-        stop = StopReason(values["stop"])
-        self.store.campaigns.set_status(row.id, Status.FINISHED, stop.value)
-        return Finished(campaign=row.id, reason=stop, live=values["live"])
-
     # Answering
 
     def pending(self, campaign: str | None = None) -> list[Request]:
@@ -411,7 +210,7 @@ class Session:
                 id=each.interrupt_id,
                 campaign=each.thread,
                 asked=each.asked,
-                description=_describe(each.request),
+                description=describe(each.request),
                 request=each.request,
             )
             for each in self.store.decisions.pending(campaign)
@@ -589,6 +388,15 @@ class Session:
 
     # Within
 
+    async def _run(self, row: Campaign, control: RunControl) -> AsyncGenerator[Event]:
+        async with (
+            self._graph() as graph,
+            self._factory.open(self.home, self.settings, self.store, row) as services,
+        ):
+            run = Run(self.home, self.store, row, graph, fingerprint(self._nodes), services, control)
+            async for event in run.events():
+                yield event
+
     @asynccontextmanager
     async def _graph(self) -> AsyncGenerator[Any]:
         extra = {each for spec in self._nodes if spec.state is not None for each in spec.state.__annotations__.values()}
@@ -604,43 +412,5 @@ class Session:
                 f"or fork it from a checkpoint of `pawl history {row.id}`."
             )
         if row.fingerprint != fingerprint(self._nodes) or row.schema_version != SCHEMA_VERSION:
-            raise CampaignChanged(_changed(row.id))
+            raise CampaignChanged(changed(row.id))
         return row
-
-
-def _without_cpu_seconds(reveal: Reveal) -> dict[str, JsonValue]:
-    """The reveal as it is in every equal run."""
-    races = [race.model_copy(update={"usage": _repeatable(race.usage)}) for race in reveal.races]
-    return reveal.model_copy(update={"races": races}).model_dump(mode="json")
-
-
-def _repeatable(usage: Usage) -> Usage:
-    return usage.model_copy(update={"cpu_seconds": 0.0})
-
-
-def _changed(campaign: str) -> str:
-    return (
-        f"Campaign {campaign} was started with another graph: nodes, ways or state keys differ from today's. "
-        "Resume it with the same code and plug-ins as at its start, or start a new campaign; "
-        "what it has promoted stays."
-    )
-
-
-def _describe(request: JsonValue) -> str:
-    if isinstance(request, dict):
-        actions = request.get("action_requests")
-        if isinstance(actions, list) and actions and isinstance(actions[0], dict):
-            return str(actions[0].get("description", ""))
-    return ""
-
-
-def _event(campaign: str, part: Any) -> Event | None:
-    """LangGraph's stream part as one of our events, or none where it is nobody's business."""
-    data = part["data"]
-    if part["type"] == "tasks":
-        return NodeStarted(campaign=campaign, node=data["name"]) if "input" in data else None
-    if data.get("kind") == "round":
-        return RoundFinished(campaign=campaign, row=RoundRow.model_validate(data["row"]))
-    if data.get("kind") == "progress":
-        return Progress(campaign=campaign, **{key: value for key, value in data.items() if key != "kind"})
-    return None

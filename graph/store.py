@@ -1,7 +1,9 @@
 """Everything of a home that is cheap to open: databases and artefacts, without model, judge or sandbox."""
 
 import json
+from collections.abc import Mapping
 
+from pydantic import JsonValue
 from sqlalchemy import select
 
 from ..core import ArtifactStore, Database, Home, NotFound, Version
@@ -81,8 +83,11 @@ class Store:
 
     def set_budget(self, campaign: str, budget: Budget) -> None:
         """Replace a campaign's limits."""
-        row = self.campaigns.get(campaign)
-        settings = {**row.settings, "budget": budget.model_dump(mode="json")}
+        self.change_settings(campaign, {"budget": budget.model_dump(mode="json")})
+
+    def change_settings(self, campaign: str, changes: Mapping[str, JsonValue]) -> None:
+        """Replace some of what a campaign was started with."""
+        settings = {**self.campaigns.get(campaign).settings, **changes}
         with self.db.write() as connection:
             connection.execute(
                 campaigns_table.update().where(campaigns_table.c.id == campaign).values(settings=settings)

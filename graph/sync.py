@@ -19,7 +19,8 @@ from ..safety.budget import Budget
 from .events import Event
 
 if TYPE_CHECKING:
-    from .session import CampaignStatus, Checkpoint, Request, Session
+    from .session import Session
+    from .views import CampaignStatus, Checkpoint, Request
 
 
 class SyncSession:

@@ -46,8 +46,18 @@ async def promoter(state: State, runtime: NodeRuntime) -> Update:
 async def rollback(state: State, runtime: NodeRuntime) -> Update:
     """Move the live channel back to the version before, because the monitor found the new one worse."""
     context = runtime.context
+    promotion = context.channels.move(  # the recorded one: the key was used for it, so nothing moves
+        state["task"],
+        Channel.LIVE,
+        state["live"],
+        expected_epoch=-1,
+        key=key(state, "promoter", state["live"]),
+        reason="",
+        actor="",
+    )
     pointer = context.channels.rollback(
         state["task"],
+        expected_epoch=promotion.epoch,
         key=key(state, "rollback", state["live"]),
         actor="rule:monitor",
         reason="worse than the version before on replayed items",
