@@ -29,6 +29,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _ETC = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime")
 _CPU = "/sys/devices/system/cpu"
 _PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version")
+_PROC_OF_THE_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -98,7 +99,7 @@ def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
             raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
     launcher = [_python(), "-I", "-S", str(_LAUNCHER), f"status={status}", *_rlimits(command, isolation)]
     if isolation is Isolation.BUBBLEWRAP:
-        launcher += ["parent=1", f"filter={assemble(shared=False, connect=False).hex()}"]
+        launcher += [f"filter={assemble(shared=False, connect=False).hex()}"]
         launcher += _landlock(command, extra=("/proc", _CPU))
         return [*_namespaces(command), "--", *launcher, "--", *command.argv]
     launcher += [f"parent={os.getpid()}"]
@@ -147,6 +148,9 @@ def _namespaces(command: Command) -> list[str]:
     """Bubblewrap's own arguments: every namespace, no capability, a root with nothing but what is readable."""
     arguments = [str(bubblewrap()), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
     arguments += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
+    arguments += ["--as-pid-1"]  # the launcher hides its descriptors; bubblewrap's own first process doesn't
+    for path in filter(os.path.exists, _PROC_OF_THE_KERNEL):
+        arguments += ["--ro-bind", path, path]
     for path in (*_readable(), _CPU):
         if os.path.islink(path):
             arguments += ["--symlink", os.readlink(path), path]
@@ -157,7 +161,9 @@ def _namespaces(command: Command) -> list[str]:
         device = _is(stat.S_ISCHR, mount.path)
         bind = "--dev-bind" if device else "--bind" if mount.writable else "--ro-bind"
         arguments += [bind, str(mount.path), str(mount.path)]
-    return [*arguments, "--remount-ro", "/", "--chdir", str(command.work)]
+    for path in ("/tmp", "/dev", "/"):  # noqa: S108
+        arguments += ["--remount-ro", path]
+    return [*arguments, "--chdir", str(command.work)]
 
 
 def _rlimits(command: Command, isolation: Isolation) -> list[str]:

@@ -10,7 +10,7 @@ this file only carries it out. It imports no package and little of the standard 
 | landlock=ABI | restrict files to the `read`, `list`, `write` and `device` paths |
 | filter=HEX | a seccomp program |
 | drop=1 | give up every capability |
-| parent=PID | end everything when this process, the launcher's parent, ends |
+| parent=PID | end everything when this process, the launcher's parent, ends (bubblewrap sees to that itself) |
 | scope=1 | keep signals inside a Landlock domain, so that one call can end everything in it |
 | connect=PATH | `connect`, of whatever address, reaches this Unix socket and nothing else |
 
@@ -233,7 +233,7 @@ def _connect_for(listener: int, path: str) -> None:
 
 def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str]) -> None:
     """Run the program as a child of this process, which outlives it to end what it leaves behind."""
-    status, parent = int(options["status"][0]), int(options["parent"][0])
+    status, parent = int(options["status"][0]), int(options.get("parent", ["0"])[0])
     scoped = "scope" in options
     if scoped:
         try:
@@ -243,8 +243,9 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
             os._exit(126)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _signal.signal(_signal.SIGTERM, lambda *_: _finish(status, scoped, _signal.SIGKILL))
-    _prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
-    if os.getppid() != parent:
+    if parent:
+        _prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
+    if os.getppid() != parent:  # 0 where this is the first process of a namespace
         os._exit(126)
     connect = options.get("connect", [None])[0]
     ours, theirs = _socket.socketpair() if connect else (None, None)

@@ -1,6 +1,6 @@
 """The sandbox Protocol: how Pawl runs a program that it doesn't trust.
 
-    result = await sandbox.run(Command(argv=("python3", "agent.py"), mounts=(Mount(scaffold, "/scaffold"),)))
+    result = await sandbox.run(Command(argv=("python3", "agent.py"), work=folder, mounts=(Mount(path=scaffold),)))
 
 `default_sandbox()` picks the strongest implementation that this machine offers, and refuses when what
 is left would be no sandbox.

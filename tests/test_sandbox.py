@@ -44,6 +44,16 @@ def sandbox(request):
     return sandbox_of(request.param)
 
 
+@pytest.fixture(params=[*SETS, "bubblewrap on a kernel without Landlock"])
+def any_sandbox(request, monkeypatch):
+    if request.param in SETS:
+        return sandbox_of(request.param)
+    sandbox = sandbox_of(Isolation.BUBBLEWRAP)
+    monkeypatch.setattr(isolation, "landlock_abi", lambda: 0)
+    assert Layer.LANDLOCK not in sandbox.layers
+    return sandbox
+
+
 @pytest.fixture
 def work(tmp_path):
     folder = tmp_path / "work"
@@ -95,7 +105,7 @@ sys.exit(3)
     assert result.cpu_seconds > 0
 
 
-async def test_nothing_of_the_host_can_be_read(sandbox, work, tmp_path, monkeypatch):
+async def test_nothing_of_the_host_can_be_read(any_sandbox, work, tmp_path, monkeypatch):
     (tmp_path / "judge").mkdir(mode=0o700)
     (tmp_path / "judge" / "gold.json").write_text(SECRET)
     (tmp_path / "pawl.sqlite").write_text(SECRET)
@@ -121,12 +131,12 @@ for pid in range(1, os.getpid() + 200):
 found["secret in /proc"] = any(seen)
 found["environment"] = secret.decode() in str(os.environ)
 """
-    found = await attempts(sandbox, work, source)
+    found = await attempts(any_sandbox, work, source)
     assert found.pop("secret in /proc") is False
     assert found.pop("environment") is False
     # Process 1 of a namespace of its own is the wrapper, which was given no environment but the program's.
     mine = found.pop("/proc/1/environ")
-    assert mine == "refused" or Layer.NAMESPACES in sandbox.layers
+    assert mine == "refused" or Layer.NAMESPACES in any_sandbox.layers
     assert set(found.values()) <= {"refused", "empty"}, found
 
 
@@ -197,7 +207,7 @@ for address in ({other!r}, {abstract!r}):
     assert set(found.values()) | set(without.values()) == {"refused"}
 
 
-async def test_no_process_outside_can_be_touched(sandbox, work, tmp_path):
+async def test_no_process_outside_can_be_touched(any_sandbox, work, tmp_path):
     (tmp_path / "file").write_text("x")
     before = os.stat(tmp_path / "file")
     got: list[int] = []
@@ -226,7 +236,7 @@ attempt("remove", lambda: os.unlink({str(tmp_path / "file")!r}))
 attempt("link", lambda: os.link({str(tmp_path / "file")!r}, "linked"))
 """
     try:
-        found = await attempts(sandbox, work, source)
+        found = await attempts(any_sandbox, work, source)
     finally:
         signal.signal(signal.SIGUSR1, previous)
     assert set(found.values()) == {"refused"}, found
@@ -235,14 +245,13 @@ attempt("link", lambda: os.link({str(tmp_path / "file")!r}, "linked"))
     assert (after.st_mode, after.st_mtime, after.st_size) == (before.st_mode, before.st_mtime, before.st_size)
 
 
-async def test_the_system_cannot_be_written_or_reconfigured(sandbox, work, tmp_path):
+async def test_the_system_cannot_be_written_or_reconfigured(any_sandbox, work, tmp_path):
     (tmp_path / "given").mkdir()
     (tmp_path / "given" / "file").write_text("x")
     source = f"""
 def write(path):
-    with open(path, "a") as file:
-        file.write("x")
-    return "written"
+    open(path, "a").close()
+    return "opened"
 for path in ("/usr/x", "/etc/x", "/proc/sys/kernel/core_pattern", "/tmp/x", "/dev/shm/x", "/dev/sda", "/root/x",
              {str(tmp_path / "x")!r}, {str(tmp_path / "given" / "file")!r}, {str(tmp_path / "given" / "new")!r},
              {str(Path(local.__file__))!r}, sys.prefix + "/x"):
@@ -262,7 +271,7 @@ attempt("x32", lambda: check(libc.syscall(0x40000000 + 39)))
 found["capabilities"] = [line for line in open("/proc/self/status") if line.startswith("CapEff")][0].split()[1]
 attempt("user", lambda: os.setuid(1234) or "changed")
 """
-    found = await attempts(sandbox, work, source, mounts=(Mount(path=tmp_path / "given"),))
+    found = await attempts(any_sandbox, work, source, mounts=(Mount(path=tmp_path / "given"),))
     assert int(found.pop("capabilities"), 16) == 0
     assert set(found.values()) == {"refused"}, found
 
