@@ -1,4 +1,6 @@
-# pyright: basic, reportPrivateImportUsage=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportMissingParameterType=false
+# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false, reportUnknownLambdaType=false
 """Compiles one launch for an H100, on a machine without one, and reads what it takes.
 
 This file runs inside the sandbox, without the rest of Pawl.

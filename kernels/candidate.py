@@ -1,4 +1,6 @@
-# pyright: basic, reportPrivateImportUsage=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportMissingParameterType=false
+# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false, reportUnknownLambdaType=false
 """Runs a submission's own code: on real inputs for its output, and on tensors without memory for its launches.
 
 This file runs inside the sandbox, without the rest of Pawl.

@@ -1,4 +1,6 @@
-# pyright: basic, reportPrivateUsage=false, reportPrivateImportUsage=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportMissingParameterType=false
+# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false, reportUnknownLambdaType=false
 """Counts what a launch does: bytes by sector, products, other arithmetic, from a sample of its programs.
 
 The sampled programs run in the batched interpreter on addresses without memory behind them: loads give zeros.
@@ -165,7 +167,8 @@ def _trips(counter: Counter, whole: range) -> Iterator[int]:
 
 def _value(described: dict[str, Any]) -> Any:
     if "tensor" in described:
-        kind = tl.pointer_type(getattr(tl, _ELEMENTS.get(str(described["dtype"]), described["dtype"])))
+        name = str(described["dtype"])
+        kind = tl.pointer_type(getattr(tl, _ELEMENTS.get(name, name)))
         address = (described["tensor"] + 1 << 44) + described["offset"]
         return tl.tensor(TensorHandle(np.array([address], dtype=np.uint64), kind), kind)
     return interpreter._implicit_cvt(described["value"])

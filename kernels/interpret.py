@@ -1,5 +1,7 @@
-# pyright: basic, reportAttributeAccessIssue=false, reportPrivateUsage=false, reportIncompatibleMethodOverride=false
-# pyright: reportPrivateImportUsage=false, reportArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportMissingParameterType=false
+# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false, reportUnknownLambdaType=false
+# pyright: reportIncompatibleMethodOverride=false
 # ruff: noqa: D102
 """Triton's interpreter, many programs at a time, with TF32 as a GPU rounds it, and with an eye on every access.
 
@@ -13,7 +15,7 @@ This file runs inside the sandbox, without the rest of Pawl.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -193,7 +195,7 @@ def _uniform(tensor: Any) -> Any:
 
 
 @contextmanager
-def batched(fn: Any, observer: Observer) -> Iterator[None]:
+def batched(fn: Any, observer: Observer) -> Generator[None]:
     """Make the language mean the batched operations while the block lasts."""
     # Kernels see `tl`; the language's own device functions (tl.zeros, tl.sum) see `tl.core`.
     scopes = [interpreter._patch_lang(fn), interpreter._patch_lang(tl.standard.zeros.fn)]
@@ -229,7 +231,9 @@ def bind(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[
     """Split a launch into arguments by name and options such as `num_warps`."""
     known = {name: value for name, value in kwargs.items() if name in function.arg_names}
     options = {name: value for name, value in kwargs.items() if name not in function.arg_names}
-    return inspect.getcallargs(function.fn, *args, **known), options
+    bound = inspect.signature(function.fn).bind(*args, **known)
+    bound.apply_defaults()
+    return bound.arguments, options
 
 
 def constexprs(function: Any) -> set[str]:
@@ -239,7 +243,8 @@ def constexprs(function: Any) -> set[str]:
 
 def full_grid(grid: Any, arguments: dict[str, Any]) -> tuple[int, int, int]:
     """A grid, which may be a function of the arguments, as three numbers."""
-    sizes = [int(size) for size in (grid(arguments) if callable(grid) else grid)] + [1, 1]
+    given: Any = grid(arguments) if callable(grid) else grid
+    sizes = [int(size) for size in given] + [1, 1]
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -267,6 +272,8 @@ def _run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
 
 
 def _call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    if type(interpreter_builder) is InterpreterBuilder:
+        return _plain_call(self, *args, **kwargs)
     # The launch has patched the language; doing it again for every call of a device function is most of the time.
     return self.rewrite()(*args, **kwargs)
 
@@ -279,6 +286,7 @@ def _dot_alone(self: Any, a: Any, b: Any, d: Any, input_precision: Any, max_num_
 
 
 _one_by_one = InterpretedFunction.run
+_plain_call = InterpretedFunction.__call__
 _plain_dot = InterpreterBuilder.create_dot
 
 

@@ -1,4 +1,6 @@
-# pyright: basic, reportAttributeAccessIssue=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPrivateUsage=false, reportPrivateImportUsage=false, reportMissingParameterType=false
+# pyright: reportUnknownParameterType=false, reportAttributeAccessIssue=false, reportUnknownLambdaType=false
 """A warm process: imports torch and Triton once, then forks a child for each request.
 
     python -m pawl_worker.zygote interpret|compile SOCKET
@@ -193,10 +195,11 @@ def _warm(mode: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    from . import candidate, counting, interpret  # noqa: F401
+    from . import candidate, counting, interpret
 
     interpret.install()
     candidate.warm_up()
+    assert counting.SAMPLE  # imported for the children
     x = torch.ones(1024)
     module.warm_up[(2,)](x, torch.empty(1024), N=32)
 

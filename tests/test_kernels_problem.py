@@ -1,0 +1,141 @@
+"""Problems, schedules and modules, without torch."""
+
+import ast
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pawl.core import ConfigurationError, NotFound
+from pawl.kernels import Precision, TriMul, Variant, draw_variants, find_problem, render
+from pawl.kernels.extract import extract_kernels
+from pawl.kernels.grade import measure, verdict
+from pawl.kernels.launches import compile_job
+from pawl.kernels.report import FailureClass
+
+PROBLEM = TriMul()
+
+
+def test_importing_the_layer_loads_neither_torch_nor_triton():
+    code = "import sys, pawl.kernels; print([m for m in ('torch', 'triton', 'numpy', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_stream_of_variants_is_the_same_however_it_is_cut():
+    whole = draw_variants(5, 40)
+    assert draw_variants(5, 10, start=30) == whole[30:]
+    assert draw_variants(6, 40) != whole
+    assert len({PROBLEM.slice_of(variant) for variant in draw_variants(5, 200)}) == 4
+    assert any(variant.n % 2 for variant in whole)
+    assert {variant.precision for variant in whole} == set(Precision)
+
+
+def test_the_space_has_tens_of_thousands_of_schedules_over_ten_fields():
+    assert len(PROBLEM.space.fields) >= 10
+    assert PROBLEM.space.size >= 20_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tile": "7x7"}, {"colour": "red"}, {"tile": None}, {"tile": ["64x64"]}],
+)
+def test_a_schedule_outside_the_space_is_refused_by_name(change):
+    schedule = {**PROBLEM.space.sample(1), **change}
+    with pytest.raises(ConfigurationError, match="tile|colour"):
+        PROBLEM.render(schedule)
+
+
+def test_an_unknown_problem_is_refused_with_those_there_are():
+    with pytest.raises(NotFound, match="trimul"):
+        find_problem("nope")
+
+
+def test_every_schedule_renders_to_a_module_whose_launches_name_its_kernels():
+    texts = set()
+    for seed in range(60):
+        source = render(PROBLEM.space.sample(seed))
+        texts.add(source)
+        tree = ast.parse(source)
+        launched = {
+            node.func.value.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Subscript)
+            and isinstance(node.func.value, ast.Name)
+        }
+        assert launched
+        assert launched <= set(extract_kernels(source))
+    assert len(texts) == 60
+
+
+def test_extraction_drops_host_code_and_keeps_what_a_kernel_calls():
+    source = """
+import os
+SIZE: int = 8
+os.system("true")
+
+@triton.jit
+def helper(x, how=os.getpid()):
+    return x + SIZE
+
+@triton.jit(do_not_specialize=["n"])
+def kernel(x_ptr: os.system("true"), n, BLOCK: tl.constexpr):
+    tl.store(x_ptr, helper(n, 1))
+
+@os.register
+def other(): pass
+"""
+    kernels = extract_kernels(source)
+    assert set(kernels) == {"helper", "kernel"}
+    assert "os." not in kernels["kernel"]
+    assert "def helper" in kernels["kernel"]
+    assert "SIZE = tl.constexpr(8)" in kernels["kernel"]
+    arguments = {"x_ptr": {"tensor": 0, "offset": 8, "dtype": "float32", "bytes": 64}, "n": {"value": 16}}
+    job = compile_job(
+        kernels["kernel"],
+        {"kernel": "kernel", "arguments": arguments, "constexprs": {"BLOCK": 4}, "options": {}},
+    )
+    assert job["signature"] == {"x_ptr": "*fp32", "n": "i32"}
+    assert job["divisible"] == []
+
+
+def test_inputs_come_from_one_generator_and_every_one_matters():
+    variant = PROBLEM.correctness(Precision.FP16)[0]
+    inputs = PROBLEM.inputs(variant, 3)
+    again = PROBLEM.inputs(variant, 3)
+    assert all((inputs[name] == again[name]).all() for name in inputs)
+    reference = PROBLEM.reference(variant, inputs)
+    for name in inputs:
+        changed = dict(inputs)
+        changed[name] = 1 - inputs[name] if name == "mask" else inputs[name] * inputs[name].dtype.type(2) + 1
+        assert not np.allclose(PROBLEM.reference(variant, changed), reference), name
+
+
+@pytest.mark.parametrize(
+    ("spoil", "failure"),
+    [
+        (lambda x: x, None),
+        (lambda x: x * np.float32(1 + 2e-4), FailureClass.PRECISION),
+        (lambda x: x * np.float32(1.2), FailureClass.WRONG_RESULT),
+        (lambda x: x.astype(np.float64), FailureClass.BAD_OUTPUT),
+        (lambda x: x[:, :, :-1], FailureClass.BAD_OUTPUT),
+        (lambda x: np.where(x == x.max(), np.float32("nan"), x), FailureClass.BAD_OUTPUT),
+    ],
+)
+def test_the_grader_tells_right_from_wrong(spoil, failure):
+    variant = PROBLEM.correctness(Precision.FP32)[0]
+    inputs = PROBLEM.inputs(variant, 3)
+    output = PROBLEM.reference(variant, inputs).astype(np.float32)
+    case = measure(PROBLEM, variant, inputs, spoil(output))
+    found = verdict(case, PROBLEM.tolerance(Precision.FP32))
+    assert (found and found[0]) == failure
+
+
+def test_flops_and_bytes_agree_with_a_count_by_hand():
+    variant = Variant(n=1024, dim=128)
+    rows = 1024 * 1024
+    projections = 2 * rows * 128 * 128 * 6
+    assert PROBLEM.flops(variant) == projections + 2 * 128 * 1024**3
+    assert PROBLEM.least_bytes(variant) == rows * (2 * 128 * 4 + 4)
