@@ -128,6 +128,7 @@ class _Answer(BaseModel):
     logprobs: _Logprobs | None = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    choice_token_ids: list[list[int]] | None = None
 
 
 class _Reply(BaseModel):
@@ -167,6 +168,9 @@ def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue
     choices = asked.structured_outputs.choice if asked.structured_outputs else []
     if choices and text not in choices:
         raise ValueError(f"answered {text[:80]!r}, which is none of the {len(choices)} choices")
+    labels = answer.choice_token_ids or []
+    if labels and len(labels) != len(choices):
+        raise ValueError(f"choices.0.choice_token_ids: {len(labels)} labels where {len(choices)} were offered")
     prompt_ids = answer.prompt_token_ids or parsed.prompt_token_ids or []
     usage = parsed.usage or _Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(token_ids))
     return ModelCall(
@@ -177,6 +181,7 @@ def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue
         token_ids=token_ids,
         logprobs=logprobs,
         choices=choices,
+        choice_token_ids=labels,
         temperature=body["temperature"],
         finish_reason=answer.finish_reason or "stop",
         usage=Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
