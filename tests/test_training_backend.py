@@ -24,6 +24,7 @@ from pawl.training import (
     adapter_files,
     write_datums,
 )
+from pawl.training.__main__ import main
 
 from .training_fixtures import adapter_bytes, make_job, make_run, some_datums, torch_settings, trainee_dir
 
@@ -189,7 +190,7 @@ async def test_a_second_process_waits_for_the_first(trainee_dir: Path, tmp_path:
     run = make_run(tmp_path, make_job(trainee_dir), some_datums())
     with run.lock():
         assert run.is_held()
-        second = subprocess.Popen([sys.executable, "-m", "pawl.training", str(run.path)])
+        second = subprocess.Popen([sys.executable, "-P", "-m", "pawl.training", str(run.path)])
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(1.5)
         run.write_status(JobStatus(state=JobState.SUCCEEDED))
@@ -204,11 +205,10 @@ def test_an_unknown_job_is_not_found(tmp_path: Path) -> None:
         backend.poll(JobHandle(id="none", run_dir=tmp_path / "none"))
 
 
-def test_the_program_needs_a_run_dir(tmp_path: Path) -> None:
-    for arguments, status in (([], 2), ([str(tmp_path / "none")], 2), ([str(tmp_path)], 2)):
-        done = subprocess.run([sys.executable, "-m", "pawl.training", *arguments], capture_output=True, text=True)
-        assert done.returncode == status
-        assert "run dir" in done.stderr or "RUN_DIR" in done.stderr
+def test_the_program_needs_a_run_dir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (([], "usage"), ([str(tmp_path / "none")], "usage"), ([str(tmp_path)], "No job.json")):
+        assert main(arguments) == 2
+        assert words in capsys.readouterr().err
 
 
 async def test_an_adapter_folder_with_anything_else_in_it_is_refused(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ class LocalBackend:
             write_durably(run.path / "job.json", canonical_json(job))
             point("training.submitted")
         handle = JobHandle(id=job.id, run_dir=run.path)
-        self._start(handle, run)
+        if not self._is_mine(handle):
+            self._start(handle, run)
         return handle
 
     def poll(self, handle: JobHandle) -> JobStatus:
@@ -141,7 +142,9 @@ class LocalBackend:
         if status.state is JobState.CANCELLED:
             run.cancel_request.unlink(missing_ok=True)
             run.write_status(status.model_copy(update={"state": JobState.PENDING}))
-        self._start(handle, run)
+            self._start(handle, run)
+        elif not self._is_mine(handle):
+            self._start(handle, run)
         return handle
 
     async def wait(self, handle: JobHandle, on_progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
@@ -162,21 +165,22 @@ class LocalBackend:
 
     def _start(self, handle: JobHandle, run: RunDir) -> None:
         status = run.status()
-        if self._is_mine(handle) or (status is not None and status.state.finished):
-            return
-        self._tasks[handle.id] = asyncio.get_running_loop().create_task(self._run(run), name=f"train {handle.id}")
+        if status is None or not status.state.finished:
+            task = self._run(run, after=self._tasks.get(handle.id))
+            self._tasks[handle.id] = asyncio.get_running_loop().create_task(task, name=f"train {handle.id}")
 
-    async def _run(self, run: RunDir) -> None:
+    async def _run(self, run: RunDir, after: "asyncio.Task[None] | None") -> None:
+        if after is not None:  # a cancelled trainer may still be leaving
+            await asyncio.wait([after])
         try:
             result = await self.sandbox.run(self._command(run))
         except Exception as error:
             run.fail(f"The trainer could not be started: {error}")
-            raise
+            return
         status = run.status()
-        if status is None or not status.state.finished:
-            error = _why(result)
-            if error is not None:
-                run.fail(error)
+        error = _why(result)
+        if error is not None and (status is None or not status.state.finished):
+            run.fail(error)
 
     def _command(self, run: RunDir) -> Command:
         job = run.job()
@@ -184,7 +188,7 @@ class LocalBackend:
         work.mkdir(exist_ok=True)
         readable = [job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
         return Command(
-            argv=(sys.executable, "-m", "pawl.training", str(run.path)),
+            argv=(sys.executable, "-P", "-m", "pawl.training", str(run.path)),
             work=work,
             mounts=(Mount(path=run.path, writable=True), *(Mount(path=path.absolute()) for path in readable)),
             env={
@@ -193,6 +197,7 @@ class LocalBackend:
                 "HF_HUB_OFFLINE": "1",
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONHASHSEED": "0",
+                "TQDM_DISABLE": "1",
             },
             limits=self.limits,
         )
@@ -237,7 +242,7 @@ def _why(result: Result) -> str | None:
             )
         case Ending.OUTPUT_LIMIT:
             return "The trainer printed more than its limit."
-        case Ending.EXITED:
+        case Ending.EXITED if result.status not in (0, 3):
             return f"The trainer exited with status {result.status} before it began. {tail}"
-        case Ending.SIGNALLED:
+        case _:
             return None
