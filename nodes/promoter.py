@@ -1,5 +1,6 @@
 """Promoter and rollback: one operation, the move of a channel, in its two directions."""
 
+from ..core import Conflict
 from ..core.faults import point
 from ..release import Channel
 from .journal import key, record
@@ -55,13 +56,18 @@ async def rollback(state: State, runtime: NodeRuntime) -> Update:
         reason="",
         actor="",
     )
-    pointer = context.channels.rollback(
-        state["task"],
-        expected_epoch=promotion.epoch,
-        key=key(state, "rollback", state["live"]),
-        actor="rule:monitor",
-        reason="worse than the version before on replayed items",
-    )
+    try:
+        pointer = context.channels.rollback(
+            state["task"],
+            expected_epoch=promotion.epoch,
+            key=key(state, "rollback", state["live"]),
+            actor="rule:monitor",
+            reason="worse than the version before on replayed items",
+        )
+    except Conflict:  # a person was faster; what they chose stands
+        moved = context.channels.get(state["task"], Channel.LIVE)
+        assert moved is not None
+        pointer = moved
     record(runtime, state, "rollback", "version.rolled-back", {"from": state["live"], "to": pointer.version})
     return {"live": pointer.version, "worse": False, **finish_round(state, runtime, "rolled back")}
 
