@@ -326,7 +326,7 @@ def _triangle_kernel(first: bool, exact: str) -> str:
 def _front_launches(schedule: Schedule, fused: bool, storage: str) -> list[str]:
     rows = schedule["front_rows"]
     joint = schedule["front_split"] == "joint"
-    columns = "min(64, hidden)" if joint else "hidden"
+    columns = f"min({32 if rows == '128' else 64}, hidden)" if joint else "hidden"
     warps = 8 if joint or rows == "128" else 4
     options = f"HIDDEN=hidden, ROWS={rows}, COLUMNS={columns}, DEPTH=32,\n        num_warps={warps}, num_stages=3,"
     lines = [f"blocks = triton.cdiv(n, {rows})"]

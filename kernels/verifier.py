@@ -6,8 +6,8 @@
 
 The submission's own code runs in the sandbox alone, sees inputs and returns bytes, which are graded here. What is
 compiled and counted are its `@triton.jit` functions, in processes that execute nothing else of it. Every step is
-cached by what it depends on: correctness by the source, a compilation by the kernel, its types and options, a count
-by the kernel and its launch.
+cached by what it depends on: correctness by the source but for what the interpreter ignores, a compilation by the
+kernel, its types and options, a count by the kernel and its launch.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from ..safety.sandbox import Sandbox
 from .cache import JsonCache
 from .device import H100, perturbed
 from .estimate import PERTURBATIONS, crude_us, estimate_launch, estimate_operator, occupancy
-from .extract import extract_kernels
+from .extract import extract_kernels, interpreted_source
 from .launches import compile_job
 from .problem import KernelProblem, Precision, Variant
 from .report import FailureClass, Launch, Report, Status
@@ -117,7 +117,7 @@ class Verifier:
         floor = 1e6 * max(problem.flops(variant) / H100.half_flops, problem.least_bytes(variant) / 3.35e12)
         try:
             kernels = _kernels(source)
-            correctness = await self._correctness(problem, source)
+            correctness = await self._correctness(problem, interpreted_source(source))
             _check_correctness(problem, correctness, variant.precision)
             return await self._estimate(problem, source, kernels, variant, floor, correctness)
         except Rejection as rejection:
@@ -227,7 +227,8 @@ class Verifier:
         return cast("dict[str, int]", await self._kernel("compile", Mode.COMPILE, module, compile_job(module, launch)))
 
     async def _counted(self, module: str, launch: Json) -> Json:
-        return cast("Json", await self._kernel("count", Mode.INTERPRET, module, launch))
+        job = {part: value for part, value in launch.items() if part != "options"}
+        return cast("Json", await self._kernel("count", Mode.INTERPRET, module, job))
 
     async def _kernel(self, kind: str, mode: Mode, module: str, job: Json) -> JsonValue:
         request: Json = {"kind": kind, "source": module, "jobs": [job]}

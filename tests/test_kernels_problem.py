@@ -9,7 +9,7 @@ import pytest
 
 from pawl.core import ConfigurationError, NotFound
 from pawl.kernels import Precision, TriMul, Variant, draw_variants, find_problem, render
-from pawl.kernels.extract import extract_kernels
+from pawl.kernels.extract import extract_kernels, interpreted_source
 from pawl.kernels.grade import measure, verdict
 from pawl.kernels.launches import compile_job
 from pawl.kernels.report import FailureClass
@@ -43,7 +43,7 @@ def test_the_space_has_tens_of_thousands_of_schedules_over_ten_fields():
 )
 def test_a_schedule_outside_the_space_is_refused_by_name(change):
     schedule = {**PROBLEM.space.sample(1), **change}
-    with pytest.raises(ConfigurationError, match="tile|colour"):
+    with pytest.raises(ConfigurationError, match=r"tile|colour"):
         PROBLEM.render(schedule)
 
 
@@ -99,6 +99,18 @@ def other(): pass
     )
     assert job["signature"] == {"x_ptr": "*fp32", "n": "i32"}
     assert job["divisible"] == []
+
+
+def test_sources_that_the_interpreter_cannot_tell_apart_are_one_and_keep_their_lines():
+    schedule = PROBLEM.space.sample(4) | {"warps": "4", "stages": "3"}
+    one, other = PROBLEM.render(schedule), PROBLEM.render(schedule | {"warps": "8", "stages": "5"})
+    assert interpreted_source(one) == interpreted_source(other)
+    assert interpreted_source(one).splitlines()[20:60] == one.splitlines()[20:60]
+    assert interpreted_source(PROBLEM.render(schedule | {"group": "1"})) != interpreted_source(
+        PROBLEM.render(schedule | {"group": "16"})
+    )
+    kept = "x = f(num_warps=4)\n\n\ny = k[g](num_warps=w)\n"
+    assert interpreted_source(kept) == kept
 
 
 def test_inputs_come_from_one_generator_and_every_one_matters():

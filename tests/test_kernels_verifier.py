@@ -84,6 +84,8 @@ async def test_what_does_not_fit_in_shared_memory_is_refused(verifier):
     assert "232448" in report.reasons[0]
 
 
+UNMASKED = SOURCE.replace("mask=inside, other=0.0)[:, None]", "mask=inside, other=0.0)[:, None] * 0 + 1")
+
 TORCH_ONLY = """
 import torch
 def custom_kernel(data):
@@ -114,12 +116,12 @@ def custom_kernel(data):
         ("def custom_kernel(data):\n    return data[0] * float('nan')\n", FailureClass.BAD_OUTPUT),
         ("def custom_kernel(data):\n    return data[0]\n", FailureClass.WRONG_RESULT),
         ("def custom_kernel(data):\n    return 'x' * (1 << 40)\n", FailureClass.MEMORY),
-        (SOURCE.replace("mask=inside, other=0.0)[:, None]", "mask=inside, other=0.0)[:, None] * 0 + 1"), FailureClass.WRONG_RESULT),
+        (UNMASKED, FailureClass.WRONG_RESULT),
         (SOURCE.replace("tl.rsqrt(", "tl.sqrt("), FailureClass.WRONG_RESULT),
         (TORCH_ONLY, FailureClass.NO_TRITON_KERNEL),
     ],
     ids=range(14),
-)  # fmt: skip
+)
 async def test_a_bad_source_is_rejected_with_its_own_reason(verifier, source, failure):
     report = await verifier.verify(source, VARIANT)
     assert report.status is Status.REJECTED
