@@ -31,7 +31,7 @@ from .evals_fixtures import KEY, planted_server
 
 GOOD, HARMFUL = "a" * 64, "b" * 64
 SKILLS = {GOOD: [" C", " D"], f"{GOOD}/chat": [" C"], HARMFUL: [" C", " D"], f"{HARMFUL}/chat": [" F"]}
-RULES = RaceRules(holdout=12, regression=6, adversarial=6, guard_items=4, batch=9)
+RULES = RaceRules(holdout=9, regression=3, adversarial=4, guard_items=4, batch=6)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ async def test_a_failing_endpoint_is_an_error_and_the_race_goes_on_when_it_is_ba
 
 async def test_weights_that_help_here_and_harm_another_task_do_not_pass(bench, server):
     others = {"labels": bench.version(capable=True)}
-    judge = await bench.judge(server)
+    judge = await bench.judge(server, RULES.model_copy(update={"regression": 6}))
     try:
         kept = await judge.race(bench.request("1", GOOD, others=others))
         harmed = await judge.race(bench.request("2", HARMFUL, others=others))

@@ -52,7 +52,7 @@ def null_floor(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
 @pytest.mark.parametrize("null", [null_normal, null_floor])
 def test_a_campaign_of_null_candidates_promotes_one_with_probability_at_most_alpha(null):
     rng = np.random.default_rng(5)
-    campaigns = 60
+    campaigns = 40
     wrong = sum(
         any(simulated_race(null(rng), number).outcome is Outcome.PASSED for number in range(1, 5))
         for _ in range(campaigns)
