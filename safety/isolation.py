@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from ..core import ConfigurationError
+from . import launcher as _launcher  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .sandbox import Command, Layer, Mount
 from .seccomp import assemble
 
@@ -32,7 +33,8 @@ _PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/ve
 _PROC_OF_THE_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PACKAGE = Path(__file__).resolve().parent.parent
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+_LAUNCH = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import launcher; launcher.main()"
+"""Imported, and once by this process too, rather than run as a script: cached byte code saves 4 ms a run."""
 
 
 class Isolation(StrEnum):
@@ -97,20 +99,20 @@ def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
     for path in (command.work, *(mount.path for mount in command.mounts)):
         if not path.is_absolute():
             raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
-    launcher = [_python(), "-I", "-S", str(_LAUNCHER), f"status={status}", *_rlimits(command, isolation)]
+    argv = [_python(), "-I", "-S", "-c", _LAUNCH, f"status={status}", *_rlimits(command, isolation)]
     if isolation is Isolation.BUBBLEWRAP:
-        launcher += [f"filter={assemble(shared=False, connect=False).hex()}"]
-        launcher += _landlock(command, extra=("/proc", _CPU))
-        return [*_namespaces(command), "--", *launcher, "--", *command.argv]
-    launcher += [f"parent={os.getpid()}"]
+        argv += [f"filter={assemble(shared=False, connect=False).hex()}"]
+        argv += _landlock(command, extra=("/proc", _CPU))
+        return [*_namespaces(command), "--", *argv, "--", *command.argv]
+    argv += [f"parent={os.getpid()}"]
     if isolation is Isolation.LANDLOCK:
         sockets = [mount.path for mount in command.mounts if _is(stat.S_ISSOCK, mount.path)]
         if len(sockets) > 1:
             raise ConfigurationError(f"A sandbox can reach one socket, but {len(sockets)} are mounted.")
         program = assemble(shared=True, connect=bool(sockets))
-        launcher += ["drop=1", "scope=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
-        launcher += _landlock(command, extra=(*_PROC, _CPU))
-    return [*launcher, "--", *command.argv]
+        argv += ["drop=1", "scope=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
+        argv += _landlock(command, extra=(*_PROC, _CPU))
+    return [*argv, "--", *command.argv]
 
 
 @cache

@@ -1,7 +1,7 @@
 """The last trusted step before a sandboxed program: confines itself, then becomes that program.
 
-Run as `python -I -S launcher.py KEY=VALUE ... -- PROGRAM ARGUMENT ...` by `isolation.py`, which decides everything;
-this file only carries it out. It imports no package and little of the standard library, because every run pays for it.
+Run as `python -I -S -c "..." KEY=VALUE ... -- PROGRAM ARGUMENT ...` by `isolation.py`, which decides everything; this
+file only carries it out. It imports no package and little of the standard library, because every run pays for it.
 
 | key | meaning |
 |---|---|
@@ -295,7 +295,8 @@ def _finish(status: int, scoped: bool, code: int) -> None:
     os._exit(0)
 
 
-def _main() -> None:
+def main() -> None:
+    """Read the command line, run the program, and never return."""
     split = sys.argv.index("--")
     options: dict[str, list[str]] = {}
     paths: list[tuple[str, str]] = []
@@ -306,7 +307,3 @@ def _main() -> None:
         else:
             options.setdefault(key, []).append(value)
     _supervise(options, paths, sys.argv[split + 1 :])
-
-
-if __name__ == "__main__":
-    _main()

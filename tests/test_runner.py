@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -85,6 +86,7 @@ async def serving(upstream, timeout_seconds=20.0):
     finally:
         server.should_exit = True
         await task
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=[Isolation.BUBBLEWRAP, Isolation.LANDLOCK])
