@@ -159,7 +159,7 @@ def _spawn(
 async def _ask_to_end(process: "subprocess.Popen[bytes]", exited: asyncio.Event) -> None:
     """Let the launcher end the program and what it started, and answer for its CPU time."""
     if not exited.is_set():
-        process.send_signal(signal.SIGTERM)
+        os.kill(process.pid, signal.SIGTERM)  # not `send_signal`, which reaps one that has just ended
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
                 await exited.wait()
