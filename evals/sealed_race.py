@@ -197,9 +197,9 @@ def _by_slice(effects: Iterable[Effect], margin: float) -> dict[str, Guard]:
 
 
 async def _perturbed(task: Task, item: Item, trajectory: Trajectory) -> Trajectory:
-    """The trajectory, with a perturbed grade among its conditions where the task's own grade has none."""
+    """The trajectory, with a perturbed grade among its conditions where the task's own valid grade has none."""
     grade = trajectory.grade
-    if grade is None or trajectory.output is None or "conditions" in grade.details:
+    if grade is None or trajectory.output is None or not grade.valid or "conditions" in grade.details:
         return trajectory
     value = (await task.perturb(item, trajectory.output)).value
     details: dict[str, JsonValue] = {**grade.details, "conditions": {"perturbed": value}}
