@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import uvicorn
-from pawl.serving.policy import Endpoint
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from pawl.serving.policy import Endpoint
 
 KEY = "key-of-the-provider"
 
