@@ -9,7 +9,7 @@ DEMO_SEED ?= 7
 
 demo: $(VENV)/.local
 	rm -rf $(DEMO_HOME)
-	$(BIN)/pawl run trimul --approve auto --until-each-lever --rounds 6 --seed $(DEMO_SEED) --home $(DEMO_HOME)
+	$(BIN)/pawl run trimul --approve auto --until-each-lever --rounds 6 --seed $(DEMO_SEED) --sealed-seed $(DEMO_SEED) --home $(DEMO_HOME)
 	$(BIN)/python examples/tour.py --home $(DEMO_HOME)
 
 test: $(VENV)/.dev

@@ -39,6 +39,10 @@ def run(
     campaign: Annotated[str | None, typer.Option("--campaign", help="Id of the new campaign.")] = None,
     items: Annotated[int, typer.Option("--items", min=1, help="Visible items a round.")] = 8,
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="Rollouts of each item.")] = 4,
+    sealed_seed: Annotated[
+        int | None,
+        typer.Option("--sealed-seed", help="Draw sealed items from this number: repeatable, and no longer secret."),
+    ] = None,
     wait: WaitOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -54,6 +58,7 @@ def run(
         approve=ApprovalMode(approve),
         items=items,
         attempts=attempts,
+        sealed_seed=sealed_seed,
     )
     limits = _budget(budget_usd, budget_minutes, budget_tokens)
 

@@ -22,6 +22,7 @@ from ..nodes.context import Rollouts, Services, TrainingBase
 from ..nodes.editor import ScaffoldEditor
 from ..nodes.evidence import BudgetLeft
 from ..nodes.feedback import FeedbackAgent
+from ..nodes.state import CampaignRules
 from ..release import Campaign
 from ..safety.budget import Budget
 from ..safety.sandbox import Sandbox
@@ -200,7 +201,9 @@ class LocalFactory:
                 TaskEnvironment(sandbox=sandbox, cache=home.verifications, workers=settings.workers),
             )
             stack.push_async_callback(task.close)
-            judge = await JudgeClient.start(home, settings, endpoint, sealed_seed=self._sealed_seed)
+            rules = CampaignRules.model_validate(campaign.settings["rules"])
+            sealed_seed = self._sealed_seed if rules.sealed_seed is None else rules.sealed_seed
+            judge = await JudgeClient.start(home, settings, endpoint, sealed_seed=sealed_seed)
             stack.push_async_callback(judge.close)
             publisher = AdapterPublisher(endpoint, store.artifacts, home.adapters) if endpoint.is_local else None
             policy = _Policy(lambda: self.endpoint(home, settings), endpoint, judge, publisher)

@@ -56,6 +56,9 @@ class CampaignRules(_Frozen):
     """Rollouts of the live version from earlier rounds that a training job may add to this round's."""
     shadow_items: int = Field(default=4, ge=0)
     monitor_items: int = Field(default=4, ge=0)
+    sealed_seed: int | None = None
+    """Draw sealed items from this number instead of the judge's secret: repeatable in fresh homes, and no longer
+    secret. For demonstrations and tests."""
     training: dict[str, JsonValue] = {}
     """Overrides of the training job's hyper-parameters."""
 
