@@ -11,17 +11,20 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import cast
 
 from pydantic import JsonValue
 
-from ..core import ConfigurationError, Grade, Usage, derive_seed, digest_json
+from ..core import ConfigurationError, Grade, Trajectory, Usage, derive_seed, digest_json
 from ..kernels import FailureClass, Report, Variant, Verifier, find_problem
 from ..serving.tools import Tool, ToolResult
 from .bundled import bundled_scaffold
 from .registry import TaskEnvironment
 from .scaffold import Mode, ScaffoldConfig
+from .showcase import Showcase
 from .task import Cheat, Direction, Item, Metric, Split
+from .trimul_showcase import show_best_kernel
 
 VISIBLE = 64
 """Distinct assignments of the optimise split; further items repeat them."""
@@ -195,6 +198,12 @@ class TriMulTask:
             names = sorted({match.group(0) for match in SUSPECT.finditer(source)})
             found += [Cheat(code="reaches-out", evidence=name) for name in names]
         return found
+
+    async def showcase(self, best: Sequence[Trajectory], folder: Path) -> Showcase | None:
+        """The best kernel among the best trajectories, rated on the public benchmark's shapes."""
+        valid = [each for each in best if each.output is not None and each.grade is not None and each.grade.valid]
+        sources = [self._source(each.output)[0] for each in valid if each.output is not None]
+        return await show_best_kernel(self._problem, self.verifier, sources, folder)
 
     async def close(self) -> None:
         """Stop the verifier's workers."""

@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from pawl.core import Grade
+from pawl.core import Grade, RolloutStop, Trajectory
 from pawl.evals import Split, TaskEnvironment, load_task
+from pawl.evals.showcase import ShowsBest
 from pawl.kernels import find_problem
 from pawl.safety import default_sandbox
 
@@ -92,3 +93,17 @@ async def test_a_rejected_schedule_has_its_class_as_the_reason_and_the_tool_give
     assert not answer["accepted"]
     assert not grade.valid
     assert answer["reasons"][0].startswith(grade.reasons[0])
+
+
+@pytest.mark.slow
+async def test_the_best_kernel_is_written_and_rated_against_the_seed_on_the_benchmark(task, tmp_path):
+    assert isinstance(task, ShowsBest)
+    (item,) = task.items(Split.OPTIMISE, 7, 1)
+    output = json.dumps({"schedule": PLAIN})
+    grade = await task.grade(item, output)
+    trajectory = Trajectory(version="v", item=item.id, seed=1, output=output, stop=RolloutStop.ANSWERED, grade=grade)
+    shown = await task.showcase([trajectory], tmp_path / "best")
+    assert shown.path.read_text() == PROBLEM.render(PLAIN)
+    assert shown.figures["speedup"] == shown.figures["seed_geomean_us"] / shown.figures["geomean_us"]
+    assert "estimated" in shown.lines[0]
+    assert await task.showcase([], tmp_path / "none") is None
