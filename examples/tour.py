@@ -65,7 +65,8 @@ def main() -> None:
     home = parser.parse_args().home
 
     say("One process starts a campaign of one round, and waits at the gate.")
-    first = background(home, "run", "labels", "--rounds", "1", "--campaign", CAMPAIGN, "--seed", "7", "--sealed-seed", "7", "--wait")
+    seeds = ("--seed", "7", "--sealed-seed", "7")
+    first = background(home, "run", "labels", "--rounds", "1", "--campaign", CAMPAIGN, *seeds, "--wait")
     request = request_at_the_gate(home, first)
     pawl(home, "pending")
 

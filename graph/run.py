@@ -126,7 +126,8 @@ class Run:
     async def _commit(self) -> None:
         """Have the judge commit itself to the sealed splits before anything is tried; once a campaign."""
         row = self.row
-        commitment = await self.services.judge.commit(row.id, row.task, row.seed)
+        rules = CampaignRules.model_validate(row.settings["rules"])
+        commitment = await self.services.judge.commit(row.id, row.task, row.seed, rules.races)
         self.store.ledger.append(
             event_id=f"{row.id}/committed",
             kind="campaign.committed",

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from typing_extensions import TypedDict
 
 from ..core import Usage
-from ..evals.races import Outcome, Race
+from ..evals.races import Outcome, Race, RaceRules
 from .decision import Decision, Diagnosis, Lever, Objective
 
 SCHEMA_VERSION = 1
@@ -56,6 +56,8 @@ class CampaignRules(_Frozen):
     """Rollouts of the live version from earlier rounds that a training job may add to this round's."""
     shadow_items: int = Field(default=4, ge=0)
     monitor_items: int = Field(default=4, ge=0)
+    races: RaceRules = RaceRules()
+    """Sizes and error budget of the sealed races, which the judge commits itself to."""
     sealed_seed: int | None = None
     """Draw sealed items from this number instead of the judge's secret: repeatable in fresh homes, and no longer
     secret. For demonstrations and tests."""
@@ -172,6 +174,7 @@ STATE_MODELS: list[type] = [
     Diagnosis,
     Objective,
     Race,
+    RaceRules,
     Outcome,
     Usage,
 ]
