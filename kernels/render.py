@@ -326,7 +326,9 @@ def _triangle_kernel(first: bool, exact: str) -> str:
 def _front_launches(schedule: Schedule, fused: bool, storage: str) -> list[str]:
     rows = schedule["front_rows"]
     joint = schedule["front_split"] == "joint"
-    columns = f"min({32 if rows == '128' else 64}, hidden)" if joint else "hidden"
+    strict = schedule["precision"] == "strict"
+    # Three-part products need three times the registers for operands, and five sums those for five tiles.
+    columns = f"min({(32 if strict or rows == '128' else 64) if joint else (64 if strict else 128)}, hidden)"
     warps = 8 if joint or rows == "128" else 4
     options = f"HIDDEN=hidden, ROWS={rows}, COLUMNS={columns}, DEPTH=32,\n        num_warps={warps}, num_stages=3,"
     lines = [f"blocks = triton.cdiv(n, {rows})"]
@@ -347,11 +349,11 @@ def _front_launches(schedule: Schedule, fused: bool, storage: str) -> list[str]:
         ]
     return [
         *lines,
-        "project_pair[(2, n * blocks, batch)](",
+        f"project_pair[(2 * (hidden // {columns}), n * blocks, batch)](",
         f"    {head}mask, w_in, sides, n, blocks, dim, stride, sides.stride(0),",
         f"    {options}",
         ")",
-        "project_gate[(1, n * blocks, batch)](",
+        f"project_gate[(hidden // {columns}, n * blocks, batch)](",
         f"    {head}w_in, gate, n, blocks, dim,",
         f"    {options}",
         ")",
