@@ -65,7 +65,7 @@ async def evaluate(
     try:
         for start in range(0, len(attempts), batch):
             part = attempts[start : start + batch]
-            rollouts = [_rollout(version, task, item, seed) for item, seed in part]
+            rollouts = [rollout_of(version, task, item, seed) for item, seed in part]
             done = await run_rollouts(
                 rollouts,
                 store=store,
@@ -76,7 +76,7 @@ async def evaluate(
                 batch=batch,
             )
             grading += [
-                asyncio.create_task(_graded(task, item, trajectory, on_done))
+                asyncio.create_task(graded(task, item, trajectory, on_done))
                 for (item, _), trajectory in zip(part, done, strict=True)
             ]
         return [await each for each in grading]
@@ -86,15 +86,17 @@ async def evaluate(
         await asyncio.gather(*grading, return_exceptions=True)
 
 
-def _rollout(version: Version, task: Task, item: Item, seed: int) -> Rollout:
+def rollout_of(version: Version, task: Task, item: Item, seed: int) -> Rollout:
+    """What the runner is told of one attempt."""
     return Rollout(
         version=version, item=item.id, payload=item.payload, seed=seed, tools=task.tools(item), task=task.name
     )
 
 
-async def _graded(
-    task: Task, item: Item, trajectory: Trajectory, on_done: Callable[[Trajectory], None] | None
+async def graded(
+    task: Task, item: Item, trajectory: Trajectory, on_done: Callable[[Trajectory], None] | None = None
 ) -> Trajectory:
+    """The trajectory with its grade; without an output, the task's worst one, with why it stopped as the reason."""
     if trajectory.output is None:
         stop = trajectory.stop.value
         grade = Grade(value=task.metric.worst, valid=False, reasons=[stop], details={"failure_class": stop})
@@ -102,7 +104,7 @@ async def _graded(
     else:
         grade = await task.grade(item, trajectory.output)
         cost = Usage(verifications=1)
-    graded = trajectory.model_copy(update={"grade": grade, "usage": trajectory.usage + cost})
+    rated = trajectory.model_copy(update={"grade": grade, "usage": trajectory.usage + cost})
     if on_done is not None:
-        on_done(graded)
-    return graded
+        on_done(rated)
+    return rated

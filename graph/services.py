@@ -305,7 +305,8 @@ def _rollouts(
     sandbox: Sandbox,
     work: Path,
 ) -> Rollouts:
-    from ..serving.runner import Rollout, run_rollouts
+    from ..evals.evaluate import rollout_of
+    from ..serving.runner import run_rollouts
 
     async def roll_out(
         version: Version,
@@ -313,10 +314,7 @@ def _rollouts(
         on_done: Callable[[Trajectory], None] | None = None,
     ) -> list[Trajectory]:
         endpoint = await policy.serving(version)
-        rollouts = [
-            Rollout(version=version, item=item.id, payload=item.payload, seed=seed, tools=task.tools(item))
-            for item, seed in items
-        ]
+        rollouts = [rollout_of(version, task, item, seed) for item, seed in items]
         return await run_rollouts(
             rollouts, store=store.artifacts, endpoint=endpoint, sandbox=sandbox, work=work, on_done=on_done
         )

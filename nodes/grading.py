@@ -4,7 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from ..core import Trajectory, Usage
+from ..core import Trajectory
+from ..evals.evaluate import graded
 from ..evals.statistics import mean, paired_interval
 from ..evals.task import Item, Task
 from .failures import failure_class
@@ -25,13 +26,7 @@ async def grade_all(
 
     async def one(trajectory: Trajectory) -> Trajectory:
         async with limit:
-            grade = await task.grade(items[trajectory.item], trajectory.output)
-        graded = trajectory.model_copy(
-            update={"grade": grade, "usage": trajectory.usage + Usage(verifications=1 if trajectory.output else 0)}
-        )
-        if on_done is not None:
-            on_done(graded)
-        return graded
+            return await graded(task, items[trajectory.item], trajectory, on_done)
 
     return list(await asyncio.gather(*(one(trajectory) for trajectory in trajectories)))
 

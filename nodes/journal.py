@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pydantic import JsonValue, TypeAdapter
 
 from ..core import ArtifactStore, Trajectory, Usage, derive_seed
+from ..evals.evaluate import rollout_seed
 from ..evals.task import Item, Split, Task
 from ..release.trajectories import Indexed
 from .spec import NodeRuntime
@@ -84,15 +85,15 @@ def visible_items(task: Task, state: State) -> list[Item]:
     return [pool[(start + offset) % len(pool)] for offset in range(count)]
 
 
-def rollout_seed(state: State, item: Item, attempt: int, where: str = "rollout") -> int:
-    """Seed of one rollout: the same for live and candidate, so that their effects are paired."""
-    return derive_seed(state["seed"], where, item.id, attempt)
+def replay_seed(state: State, item: Item, where: str) -> int:
+    """Seed of one replayed rollout: the same for both versions, so that their effects are paired."""
+    return derive_seed(state["seed"], where, item.id)
 
 
 def round_plan(task: Task, state: State) -> list[tuple[Item, int]]:
     """Every (item, seed) of this round, attempts of one item side by side."""
     return [
-        (item, rollout_seed(state, item, attempt))
+        (item, rollout_seed(state["seed"], item, attempt))
         for item in visible_items(task, state)
         for attempt in range(state["rules"].attempts)
     ]

@@ -17,7 +17,7 @@ from .journal import (
     key,
     load_trajectories,
     record,
-    rollout_seed,
+    replay_seed,
     save_trajectories,
     total_usage,
     visible_items,
@@ -36,7 +36,7 @@ async def monitor(state: State, runtime: NodeRuntime) -> Update:
     context, candidate = runtime.context, state["candidate"]
     assert candidate is not None
     items = visible_items(context.task, state)[: state["rules"].monitor_items]
-    plan = [(item, rollout_seed(state, item, 0, "monitor")) for item in items]
+    plan = [(item, replay_seed(state, item, "monitor")) for item in items]
     live, before = [
         load_trajectories(context.artifacts, await _watch(state, runtime, side, version, plan))
         for side, version in (("live", candidate.version), ("before", candidate.parent))

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from ..core import Trajectory, Usage
 from .grading import grade_all
-from .journal import counter, key, record, rollout_seed, total_usage, visible_items
+from .journal import counter, key, record, replay_seed, total_usage, visible_items
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import Candidate, RaceSummary, State
 
@@ -22,7 +22,7 @@ async def shadow(state: State, runtime: NodeRuntime) -> Update:
     items = visible_items(context.task, state)[: state["rules"].shadow_items]
 
     async def replay() -> JsonValue:
-        plan = [(item, rollout_seed(state, item, 0, "shadow")) for item in items]
+        plan = [(item, replay_seed(state, item, "shadow")) for item in items]
         by_id = {item.id: item for item in items}
         outputs: dict[str, list[JsonValue]] = {}
         for side, version_id in (("live", state["live"]), ("candidate", candidate.version)):
