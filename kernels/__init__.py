@@ -1,15 +1,21 @@
 """Kernel problems, schedules, and the verifier that says what a kernel is worth on an H100 that isn't there.
 
-Importing this loads neither torch nor Triton: they run in the sandbox.
+Importing this loads neither torch nor Triton: they run in the sandbox. Names are loaded on first use: transformers
+looks for a top-level package `kernels`, from the repository's root finds this folder, and must be able to import it to
+no effect.
 """
 
-from .device import H100, Device, perturbed
-from .problem import Distribution, KernelProblem, Precision, TensorSpec, Tolerance, Variant
-from .report import FailureClass, Launch, Report, Status
-from .schedule import Schedule, ScheduleField, ScheduleSpace
-from .trimul import PROBLEMS, TriMul, find_problem
-from .verifier import ShapesReport, Verifier
-from .warm import ChildLimits
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .device import H100, Device, perturbed
+    from .problem import Distribution, KernelProblem, Precision, TensorSpec, Tolerance, Variant
+    from .report import FailureClass, Launch, Report, Status
+    from .schedule import Schedule, ScheduleField, ScheduleSpace
+    from .trimul import PROBLEMS, TriMul, find_problem
+    from .verifier import ShapesReport, Verifier
+    from .warm import ChildLimits
 
 __all__ = [
     "H100",
@@ -32,22 +38,37 @@ __all__ = [
     "TriMul",
     "Variant",
     "Verifier",
-    "draw_variants",
     "find_problem",
     "perturbed",
-    "render",
 ]
 
+_WHERE = {
+    "ChildLimits": "warm",
+    "Device": "device",
+    "Distribution": "problem",
+    "FailureClass": "report",
+    "H100": "device",
+    "KernelProblem": "problem",
+    "Launch": "report",
+    "PROBLEMS": "trimul",
+    "Precision": "problem",
+    "Report": "report",
+    "Schedule": "schedule",
+    "ScheduleField": "schedule",
+    "ScheduleSpace": "schedule",
+    "ShapesReport": "verifier",
+    "Status": "report",
+    "TensorSpec": "problem",
+    "Tolerance": "problem",
+    "TriMul": "trimul",
+    "Variant": "problem",
+    "Verifier": "verifier",
+    "find_problem": "trimul",
+    "perturbed": "device",
+}
 
-def draw_variants(seed: int, count: int, start: int = 0, problem: str = "trimul") -> list[Variant]:
-    """Assignments `start` to `start + count` of a seed's endless stream."""
-    return find_problem(problem).draw(seed, count, start)
 
-
-def render(schedule: Schedule, problem: str = "trimul") -> str:
-    """Write the Triton module of a schedule.
-
-    Raises:
-        ConfigurationError: the schedule isn't one of the problem's space.
-    """
-    return find_problem(problem).render(schedule)
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """What a kernel problem is: variants to run it on, inputs, a reference in fp64, and what counts as right.
 
-from pawl.kernels import draw_variants, find_problem
-variant = draw_variants(seed=7, count=1)[0]
+from pawl.kernels import find_problem
+variant = find_problem("trimul").draw(seed=7, count=1)[0]
 find_problem(variant.problem).flops(variant)
 """
 

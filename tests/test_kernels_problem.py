@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pawl.core import ConfigurationError, NotFound
-from pawl.kernels import Precision, TriMul, Variant, draw_variants, find_problem, render
+from pawl.kernels import Precision, TriMul, Variant, find_problem
 from pawl.kernels.extract import extract_kernels, interpreted_source
 from pawl.kernels.grade import measure, verdict
 from pawl.kernels.launches import compile_job
@@ -24,10 +24,10 @@ def test_importing_the_layer_loads_neither_torch_nor_triton():
 
 
 def test_a_stream_of_variants_is_the_same_however_it_is_cut():
-    whole = draw_variants(5, 40)
-    assert draw_variants(5, 10, start=30) == whole[30:]
-    assert draw_variants(6, 40) != whole
-    assert len({PROBLEM.slice_of(variant) for variant in draw_variants(5, 200)}) == 4
+    whole = PROBLEM.draw(5, 40)
+    assert PROBLEM.draw(5, 10, start=30) == whole[30:]
+    assert PROBLEM.draw(6, 40) != whole
+    assert len({PROBLEM.slice_of(variant) for variant in PROBLEM.draw(5, 200)}) == 4
     assert any(variant.n % 2 for variant in whole)
     assert {variant.precision for variant in whole} == set(Precision)
 
@@ -55,7 +55,7 @@ def test_an_unknown_problem_is_refused_with_those_there_are():
 def test_every_schedule_renders_to_a_module_whose_launches_name_its_kernels():
     texts = set()
     for seed in range(60):
-        source = render(PROBLEM.space.sample(seed))
+        source = PROBLEM.render(PROBLEM.space.sample(seed))
         texts.add(source)
         tree = ast.parse(source)
         launched = {
