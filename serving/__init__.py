@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .chat import PolicyChat, openai_client, policy_chat
     from .connect import connect
     from .local import ensure_local_server, stop_local_server
+    from .proxy import PolicyProxy
+    from .runner import Rollout, RolloutLimits, run_rollouts
     from .weights import BaseModelFiles, base_model
 
 __all__ = [
@@ -21,6 +23,9 @@ __all__ = [
     "BaseModelFiles",
     "Endpoint",
     "PolicyChat",
+    "PolicyProxy",
+    "Rollout",
+    "RolloutLimits",
     "Tool",
     "ToolResult",
     "base_model",
@@ -29,6 +34,7 @@ __all__ = [
     "ensure_local_server",
     "openai_client",
     "policy_chat",
+    "run_rollouts",
     "serving_models",
     "stop_local_server",
 ]
@@ -43,6 +49,10 @@ _HOME = {
     "connect": "connect",
     "ensure_local_server": "local",
     "stop_local_server": "local",
+    "PolicyProxy": "proxy",
+    "Rollout": "runner",
+    "RolloutLimits": "runner",
+    "run_rollouts": "runner",
     "BaseModelFiles": "weights",
     "base_model": "weights",
 }

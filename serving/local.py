@@ -96,6 +96,7 @@ async def _start(home: Home, settings: Settings, files: BaseModelFiles, note: Pa
     command += ["--digest", files.digest, "--ready-file", str(note), "--api-key-file", str(key)]
     command += ["--idle-exit", str(idle_seconds), "--threads", str(settings.threads)]
     environment = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that spin while they wait starve verifiers on the same cores
     environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": str(settings.threads)}
     with _log(home).open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 (detached; nobody awaits it)
