@@ -45,8 +45,9 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         if datums:
             handle: JobHandle = backend.submit(job, datums)
             status: JobStatus = backend.poll(handle)
-            if not status.state.finished:
+            while not status.state.finished:  # a lost job was started again above: sleep once more
                 interrupt({"kind": "parked", "job": job.id})
+                status = backend.poll(handle)
             outcome: JsonValue = _collect(state, runtime, status, len(datums))
         else:
             outcome: JsonValue = {
