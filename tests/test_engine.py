@@ -245,8 +245,9 @@ def test_every_page_that_prompts_share_is_staged_once_before_them(patterns: set[
     assert staged == {page for page, count in pages.items() if count > 1}
 
 
-def test_the_real_model_answers_the_same_alone_and_in_a_batch(smollm2: BaseModelFiles) -> None:
-    torch.set_num_threads(2)
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])  # two spin where others run
+def test_the_real_model_answers_the_same_alone_and_in_a_batch(smollm2: BaseModelFiles, threads: int) -> None:
+    torch.set_num_threads(threads)
     engine = Engine.load(smollm2.path)
     question = engine.encode(engine.chat([{"role": "user", "content": "What is the capital of France?"}]))
     greedy = Request(question, temperature=0.0, max_tokens=12)
