@@ -53,7 +53,7 @@ class TriMulTask:
         name="log_speedup",
         unit="ln(x)",
         direction=Direction.MAXIMISE,
-        worst=-2.0,
+        worst=-1.5,
         best=math.log(64.0),
         margin=0.25,
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..core import ConfigurationError, Home, NotFound, PawlError, Sampling, Settings, Trajectory, Version
+from ..core import Home, NotFound, PawlError, Sampling, Settings, Trajectory, Version
 from ..evals.registry import TaskEnvironment, load_task, task_names
 from ..evals.task import Item, Task
 from ..nodes.context import Rollouts, Services, TrainingBase
@@ -138,21 +138,9 @@ class LocalFactory:
         Raises:
             ModelUnavailable: nothing useful answers there.
         """
-        from ..serving.adapters import check_endpoint, serving_models
-        from ..serving.local import ensure_local_server
+        from ..serving import connect
 
-        if settings.model_url is None:
-            return await ensure_local_server(home, settings)
-        endpoint = Endpoint(
-            base_url=settings.model_url, api_key=settings.model_api_key, base_model=settings.model_name or ""
-        )
-        if not endpoint.base_model:
-            models = await serving_models(endpoint)
-            if not models:
-                raise ConfigurationError(f"{settings.model_url} serves no model. Name one with --model.")
-            endpoint = endpoint.model_copy(update={"base_model": models[0]})
-        await check_endpoint(endpoint)
-        return endpoint
+        return await connect(home, settings)
 
     def feedback(self, endpoint: Endpoint) -> FeedbackAgent:
         """The measured rule; in front of it a language model, where the endpoint has a capable one."""

@@ -68,19 +68,19 @@ class ScheduleSpace(BaseModel):
 def trimul_space() -> ScheduleSpace:
     """The space of TriMul: how the three stages are fused, stored, laid out and tiled."""
     table = (
-        ("fusion", "none front back both", "which LayerNorms run inside the kernel of the product that follows"),
+        ("fusion", "both back front none", "which LayerNorms run inside the kernel of the product that follows"),
         (
             "precision",
-            "strict tf32 half",
-            "fp32 with TF32 products in three parts; fp32 with TF32 products; half precision",
+            "half tf32 strict",
+            "half precision; fp32 with TF32 products; fp32 with TF32 products in three parts",
         ),
         ("layout", "channel_first channel_last", "order of the tensors that the triangle product reads and writes"),
         ("front_rows", "32 64 128", "rows of a tile of the input projections"),
         ("front_split", "joint pairs", "whether one program computes all five projections, or one side's pair"),
-        ("tile", "64x64 128x64 128x128 128x256", "tile of the triangle product"),
-        ("warps", "4 8", "warps of a program of the triangle product"),
+        ("tile", "128x128 128x256 128x64 64x64", "tile of the triangle product"),
+        ("warps", "8 4", "warps of a program of the triangle product"),
         ("stages", "3 5", "steps of the triangle product that are loaded ahead"),
-        ("group", "1 4 16", "rows of tiles that are walked together, for reuse in L2"),
+        ("group", "16 4 1", "rows of tiles that are walked together, for reuse in L2"),
         ("back_rows", "32 64 128", "rows of a tile of the output projection"),
     )
     return ScheduleSpace(

@@ -91,9 +91,9 @@ class TriMul:
         )
 
     def slice_of(self, variant: Variant) -> str:
-        """`small` or `large`, by whether the activations take more than 512 MiB, and the contract: four kinds."""
+        """`small` or `large`, by whether the activations take more than 512 MiB."""
         elements = variant.batch * variant.n**2 * variant.dim
-        return f"{'small' if elements < 1 << 27 else 'large'}-{variant.precision}"
+        return "small" if elements < 1 << 27 else "large"
 
     def tolerance(self, precision: Precision) -> Tolerance:
         """The public 2e-2 for every element, and a limit on the relative error that the contract sets."""

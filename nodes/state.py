@@ -56,7 +56,7 @@ class CampaignRules(_Frozen):
     """Rollouts of the live version from earlier rounds that a training job may add to this round's."""
     shadow_items: int = Field(default=4, ge=0)
     monitor_items: int = Field(default=4, ge=0)
-    races: RaceRules = RaceRules()
+    races: RaceRules = RaceRules(holdout=24, regression=12, adversarial=6)
     """Sizes and error budget of the sealed races, which the judge commits itself to."""
     sealed_seed: int | None = None
     """Draw sealed items from this number instead of the judge's secret: repeatable in fresh homes, and no longer

@@ -27,7 +27,7 @@ def test_a_stream_of_variants_is_the_same_however_it_is_cut():
     whole = PROBLEM.draw(5, 40)
     assert PROBLEM.draw(5, 10, start=30) == whole[30:]
     assert PROBLEM.draw(6, 40) != whole
-    assert len({PROBLEM.slice_of(variant) for variant in PROBLEM.draw(5, 200)}) == 4
+    assert len({PROBLEM.slice_of(variant) for variant in PROBLEM.draw(5, 200)}) == 2
     assert any(variant.n % 2 for variant in whole)
     assert {variant.precision for variant in whole} == set(Precision)
 
