@@ -138,7 +138,7 @@ class LocalFactory:
         Raises:
             ModelUnavailable: nothing useful answers there.
         """
-        from ..serving import connect
+        from ..serving.connect import connect
 
         return await connect(home, settings)
 
