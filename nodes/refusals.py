@@ -6,6 +6,7 @@ assignment of options to fields. Verdicts of the `verify` tool on such outputs c
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -85,12 +86,14 @@ def always_refused(
     least_support: int = 3,
     largest: int = 3,
     chance: float = 0.5,
+    most: int = 6,
 ) -> list[Refusal]:
     """Mine the partial assignments that explain the most refusals, smallest first.
 
     Sizes 1 to `largest` in turn: of the patterns that were tried at least `least_support` times and refused every
-    time, the one that explains the most refusals is taken, the attempts that it explains are set aside, and the
-    search goes on. A pattern tried n times counts only if fewer than `chance` patterns of its size would be refused
+    time, those that explain the most refusals are taken, and the attempts that they explain are set aside for the next
+    size. Patterns that explain the same attempts are all taken, since the data can't tell which is the cause, and
+    what was never accepted is no loss. A pattern tried n times counts only if fewer than `chance` patterns of its size would be refused
     that often by luck: with share b of the attempts refused and m patterns tried n times or more, m * b**n < chance.
 
     Args:
@@ -99,6 +102,7 @@ def always_refused(
         least_support: attempts that must contain a pattern.
         largest: fields in a pattern, at most.
         chance: expected number of patterns of each size that may be found by luck.
+        most: patterns of one size, at most.
     """
     forbidden = [frozenset(pattern.items()) for pattern in known]
     # The same assignment at the same item is one observation: a deterministic check says the same again.
@@ -114,28 +118,17 @@ def always_refused(
     found: list[Refusal] = []
     for size in range(1, largest + 1):
         cleared = {pattern for one in accepted for pattern in _parts(one, size)}
-        while refused:
-            base = len(refused) / (len(refused) + len(accepted))
-            counts: dict[Assignment, int] = {}
-            tried: dict[Assignment, int] = {}
-            for one in refused:
-                for pattern in _parts(one, size):
-                    tried[pattern] = tried.get(pattern, 0) + 1
-                    if pattern not in cleared:
-                        counts[pattern] = counts.get(pattern, 0) + 1
-            for one in accepted:
-                for pattern in _parts(one, size):
-                    tried[pattern] = tried.get(pattern, 0) + 1
-            best = min(counts, key=lambda pattern: (-counts[pattern], sorted(pattern)), default=None)
-            if best is None or counts[best] < least_support:
-                break
-            support = counts[best]
+        tried = Counter(pattern for one in [*refused, *accepted] for pattern in _parts(one, size))
+        counts = Counter(pattern for one in refused for pattern in _parts(one, size) if pattern not in cleared)
+        base = len(refused) / max(1, len(refused) + len(accepted))
+        for pattern in sorted(counts, key=lambda pattern: (-counts[pattern], sorted(pattern)))[:most]:
+            support = counts[pattern]
             comparisons = sum(1 for count in tried.values() if count >= support)
-            if comparisons * base**support >= chance:
+            if support < least_support or comparisons * base**support >= chance:
                 break
-            ids = sorted({one.trajectory for one in attempts if not one.accepted and best <= one.assignment})
-            found.append(Refusal(best, support, tuple(ids)))
-            refused = [one for one in refused if not best <= one]
+            ids = sorted({one.trajectory for one in attempts if not one.accepted and pattern <= one.assignment})
+            found.append(Refusal(pattern, support, tuple(ids)))
+        refused = [one for one in refused if not any(each.pattern <= one for each in found)]
     return found
 
 
