@@ -93,8 +93,8 @@ def always_refused(
     Sizes 1 to `largest` in turn: of the patterns that were tried at least `least_support` times and refused every
     time, those that explain the most refusals are taken, and the attempts that they explain are set aside for the next
     size. Patterns that explain the same attempts are all taken, since the data can't tell which is the cause, and
-    what was never accepted is no loss. A pattern tried n times counts only if fewer than `chance` patterns of its size would be refused
-    that often by luck: with share b of the attempts refused and m patterns tried n times or more, m * b**n < chance.
+    what was never accepted is no loss. A pattern tried n times counts only if fewer than `chance` patterns of its size
+    would be refused that often by luck: with share b of the attempts refused and m patterns tried n times or more, m * b**n < chance.
 
     Args:
         attempts: assignments with their verdicts.
