@@ -176,7 +176,7 @@ def test_the_loss_is_clipped_truncated_and_weighted() -> None:
     for gap, advantage, expected, moves in cases:
         logprob = torch.tensor([-1.0 + gap], requires_grad=True)
         loss = policy_loss(logprob, [decision(-1.0, advantage, weight=3.0)], job)
-        assert float(loss.total) == pytest.approx(3 * expected, rel=1e-5)
+        assert float(loss.total.detach()) == pytest.approx(3 * expected, rel=1e-5)
         loss.total.backward()
         assert logprob.grad is not None
         assert bool(logprob.grad.abs() > 1e-6) is moves
@@ -185,7 +185,7 @@ def test_the_loss_is_clipped_truncated_and_weighted() -> None:
 def test_the_kl_term_is_the_k3_estimator() -> None:
     job = make_job(Path("nowhere"), kl=0.5)
     loss = policy_loss(torch.tensor([-1.0]), [decision(-1.0, 0.0)], job, base=torch.tensor([-1.7]))
-    assert float(loss.total) == pytest.approx(0.5 * (math.exp(-0.7) + 0.7 - 1))
+    assert float(loss.total.detach()) == pytest.approx(0.5 * (math.exp(-0.7) + 0.7 - 1))
 
 
 def test_input_that_cannot_be_learned_from_is_refused(trainee_dir: Path, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_input_that_cannot_be_learned_from_is_refused(trainee_dir: Path, tmp_pat
 def test_a_checkpoint_of_another_job_is_refused(trainee_dir: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, make_job(trainee_dir), some_datums())
     train(run)
-    for changed in (make_job(trainee_dir, clip=0.3), make_job(trainee_dir, base_digest="other")):
+    for changed in (make_job(trainee_dir, clip=0.25), make_job(trainee_dir, base_digest="other")):
         (run.path / "job.json").write_text(changed.model_dump_json())
         with pytest.raises(ConfigurationError, match="belongs to another job"):
             train(run)

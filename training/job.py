@@ -49,12 +49,12 @@ class TrainJob(BaseModel):
     layers: int = Field(default=10, ge=1)
     """How many of the last layers a new adapter changes; what is below runs once, without gradients."""
     modules: Modules = Modules.ALL
-    learning_rate: float = Field(default=3e-4, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=3, ge=1)
     minibatch: int = Field(default=32, ge=1)
     """Datums an optimiser step."""
-    clip: float = Field(default=0.2, gt=0)
-    """PPO's epsilon, to both sides."""
+    clip: float = Field(default=0.3, gt=0)
+    """PPO's epsilon, to both sides. With few rollouts a job it, more than the rate, limits how far a job moves."""
     truncation: float = Field(default=2.0, gt=1)
     """Cap on the importance ratio where the clip doesn't bind (truncated importance sampling)."""
     kl: float = Field(default=0.0, ge=0)
