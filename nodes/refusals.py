@@ -94,7 +94,8 @@ def always_refused(
     time, those that explain the most refusals are taken, and the attempts that they explain are set aside for the next
     size. Patterns that explain the same attempts are all taken, since the data can't tell which is the cause, and
     what was never accepted is no loss. A pattern tried n times counts only if fewer than `chance` patterns of its size
-    would be refused that often by luck: with share b of the attempts refused and m patterns tried n times or more, m * b**n < chance.
+    would be refused that often by luck: with share b of the attempts refused and m patterns tried n times or more,
+    m * b**n < chance.
 
     Args:
         attempts: assignments with their verdicts.

@@ -52,11 +52,11 @@ class CampaignRules(_Frozen):
     """Visible items a round."""
     attempts: int = Field(default=4, ge=1)
     """Rollouts of each item; group-relative objectives compare within an item."""
-    replay: int = Field(default=64, ge=0)
-    """Rollouts of the live version from earlier rounds that a training job may add to this round's."""
+    replay: int = Field(default=96, ge=0)
+    """Rollouts of the same policy from earlier rounds that a training job may add to this round's."""
     shadow_items: int = Field(default=4, ge=0)
     monitor_items: int = Field(default=4, ge=0)
-    races: RaceRules = RaceRules(holdout=24, regression=12, adversarial=6)
+    races: RaceRules = RaceRules(alpha=0.1, holdout=28, regression=8, adversarial=4, looks=1, guard_items=4)
     """Sizes and error budget of the sealed races, which the judge commits itself to."""
     sealed_seed: int | None = None
     """Draw sealed items from this number instead of the judge's secret: repeatable in fresh homes, and no longer

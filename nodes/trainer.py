@@ -118,15 +118,24 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
 
 
 def _sample(state: State, runtime: NodeRuntime) -> list[Trajectory]:
-    """This round's trajectories, and those of earlier rounds that the same version made, newest first."""
-    found = load_trajectories(runtime.context.artifacts, state["trajectories"])
+    """This round's trajectories, and earlier ones that the same policy made, newest first, up to the rule's number.
+
+    What counts is the policy, not the scaffold: a trajectory keeps the tokens, the masks and the log-probabilities
+    that it was drawn with, whatever asked for them.
+    """
+    context = runtime.context
+    policy = context.registry.get(state["live"]).version.adapter
+    found = load_trajectories(context.artifacts, state["trajectories"])
     room = state["rules"].replay
     for row in reversed(past_rounds(runtime, state)):
-        if row.sampled != state["live"] or room <= 0:
-            break
-        earlier = load_trajectories(runtime.context.artifacts, row.trajectories)[:room]
-        found += earlier
-        room -= len(earlier)
+        sources = [(row.sampled, row.trajectories)]
+        if row.candidate is not None and row.races:
+            sources.append((row.candidate.version, row.races[0].evidence))
+        for version, digest in sources:
+            if context.registry.get(version).version.adapter == policy and room > 0:
+                earlier = load_trajectories(context.artifacts, digest)[:room]
+                found += earlier
+                room -= len(earlier)
     return found
 
 

@@ -49,7 +49,7 @@ class TrainJob(BaseModel):
     layers: int = Field(default=10, ge=1)
     """How many of the last layers a new adapter changes; what is below runs once, without gradients."""
     modules: Modules = Modules.ALL
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     epochs: int = Field(default=3, ge=1)
     minibatch: int = Field(default=32, ge=1)
     """Datums an optimiser step."""
