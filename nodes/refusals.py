@@ -85,7 +85,7 @@ def always_refused(
     *,
     least_support: int = 3,
     largest: int = 3,
-    chance: float = 0.5,
+    chance: float = 1.0,
     most: int = 6,
 ) -> list[Refusal]:
     """Mine the partial assignments that explain the most refusals, smallest first.
