@@ -25,9 +25,10 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: float = 0.5
+    step: float = 1.0
     """Standard deviations that one training job can move the mean of an undecided policy. Within a KL divergence d
-    of a policy the mean rises by at most about sd * sqrt(2 d) (exponential tilting, second order): 1/2 is 1/8 nat."""
+    of a policy the mean rises by at most about sd * sqrt(2 d) (exponential tilting, second order): 1 is 1/2 nat, spread
+    over all decisions of a rollout."""
     least_share: float = 0.2
     """A promise below this share of the metric's margin isn't worth a round."""
     patience: int = 2
