@@ -258,6 +258,7 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
     poll = select.poll()
     ended = os.pidfd_open(child)
     poll.register(ended, select.POLLIN)
+    poll.register(status, 0)  # an error on it says that the controller is gone, whoever missed its death
     listener = -1
     if connect and ours is not None and theirs is not None:
         theirs.close()
@@ -269,6 +270,8 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
         for descriptor, event in poll.poll():
             if descriptor == ended:
                 _finish(status, scoped, os.waitpid(child, 0)[1])
+            elif descriptor == status:
+                _finish(status, scoped, _signal.SIGKILL)
             elif event & select.POLLIN:
                 _connect_for(listener, str(connect))
             else:
@@ -291,7 +294,10 @@ def _finish(status: int, scoped: bool, code: int) -> None:
         except ChildProcessError:
             pass
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    os.write(status, f" {code} {used.ru_utime + used.ru_stime:.6f}".encode())
+    try:  # noqa: SIM105
+        os.write(status, f" {code} {used.ru_utime + used.ru_stime:.6f}".encode())
+    except BrokenPipeError:
+        pass  # nobody is left to tell
     os._exit(0)
 
 
