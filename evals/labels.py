@@ -18,7 +18,7 @@ from .scaffold import Mode, ScaffoldConfig
 from .task import Cheat, Direction, Item, Metric, Split
 
 LABELS = ("A", "B", "C", "D", "E", "F", "G", "H")
-REFUSED = frozenset({"F", "H"})
+REFUSED = frozenset({"A", "F"})
 WORDS = (
     "amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven",
     "inlet", "jetty", "knoll", "larch", "mesa", "north", "ocean", "prairie",

@@ -65,6 +65,11 @@ class TriMulTask:
             environment.sandbox, environment.cache, environment.shared_cache, workers=environment.workers
         )
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time that verifications have taken so far; look-ups take none."""
+        return self.verifier.cpu_seconds
+
     def items(self, split: Split, seed: int, count: int, start: int = 0) -> Sequence[Item]:
         """Assignments of a split's stream; the visible split repeats its first 64 as the same items."""
         stream = derive_seed(seed, "trimul", split)

@@ -8,6 +8,7 @@ Most users let `Session` do this.
 """
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -16,10 +17,11 @@ from langgraph.graph import END, START, StateGraph
 from pydantic import JsonValue
 from typing_extensions import TypedDict
 
-from ..core import ConfigurationError, digest_json
+from ..core import ConfigurationError, Usage, digest_json
 from ..nodes.context import Services, narrow
 from ..nodes.decision import Lever
 from ..nodes.house import HOUSE
+from ..nodes.journal import key as idempotency_key
 from ..nodes.spec import RESERVED, NodeRuntime, NodeSpec, Update
 from ..nodes.state import SCHEMA_VERSION, State, Verdict
 
@@ -147,7 +149,16 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
             )
         services.kill_switch.check(state["campaign"])
         services.budget.check()
+        before = _cpu_seconds(services)
         update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
+        candidate = state.get("candidate")
+        services.meter.add(
+            state["campaign"],
+            idempotency_key(state, f"{spec.name}.cpu", candidate.version if candidate is not None else ""),
+            spec.name,
+            state.get("round", 0),
+            Usage(cpu_seconds=_cpu_seconds(services) - before),
+        )
         extra = sorted(set(update) - set(spec.writes))
         if extra:
             raise ConfigurationError(
@@ -158,6 +169,11 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
 
     run.__name__ = spec.name
     return run
+
+
+def _cpu_seconds(services: Services) -> float:
+    """CPU time of this process and of the task's verification workers, which are not its children to wait for."""
+    return time.process_time() + float(getattr(services.task, "cpu_seconds", 0.0))
 
 
 def _merge_state(specs: Sequence[NodeSpec]) -> type[Any]:

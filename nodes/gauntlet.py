@@ -89,6 +89,7 @@ async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> R
         after=_mean(challenger),
         low=verdict.low if verdict.items > 1 else None,
         high=verdict.high if verdict.items > 1 else None,
+        estimated=verdict.estimated,
         evidence=digest,
     )
 

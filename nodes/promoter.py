@@ -21,7 +21,17 @@ async def promoter(state: State, runtime: NodeRuntime) -> Update:
     assert candidate is not None
     assert approval is not None
     assert approval.verdict is Verdict.APPROVE
-    context.registry.verify(candidate.version)
+    known = context.registry.verify(candidate.version)
+    if any(race.estimated for race in state["races"]):
+        context.registry.add(
+            known.version,
+            task=state["task"],
+            parent=candidate.parent,
+            lever=candidate.lever,
+            campaign=state["campaign"],
+            round=state["round"],
+            estimated_only=True,
+        )
     pointer = context.channels.get(state["task"], Channel.LIVE)
     epoch = pointer.epoch if pointer is not None and pointer.version == state["live"] else -1
     context.channels.move(
@@ -75,7 +85,7 @@ async def rollback(state: State, runtime: NodeRuntime) -> Update:
 PROMOTER = NodeSpec(
     name="promoter",
     run=promoter,
-    reads=("campaign", "round", "task", "live", "candidate", "approval"),
+    reads=("campaign", "round", "task", "live", "candidate", "approval", "races"),
     writes=("live",),
     needs=(Need.REGISTRY, Need.CHANNELS, Need.LEDGER),
 )

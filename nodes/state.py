@@ -103,6 +103,8 @@ class RaceSummary(_Frozen):
     bits: float = 0.0
     alpha: float = 0.0
     """Debited from the campaign's account."""
+    estimated: bool = False
+    """Whether the grades rest on estimated times."""
     evidence: str = ""
     """Digest of the evidence, which the reveal opens."""
 

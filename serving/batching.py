@@ -6,6 +6,7 @@ waits when the engine falls idle runs together; the engine's answers don't depen
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -108,7 +109,11 @@ class Batcher:
             return
         requests = [request for job in jobs for request in job.requests]
         try:
+            started = time.process_time()
             answers = await self.call(lambda: self._engine.run(requests))
+            share = (time.process_time() - started) / len(requests)
+            for answer in answers:
+                answer.cpu_seconds = share
         except Exception as error:
             if len(jobs) > 1:  # the others must not fail for one that can't be answered
                 for job in jobs:

@@ -115,6 +115,8 @@ class _Logprobs(BaseModel):
 class _Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cpu_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Told by the local server alone."""
 
 
 class _AnswerMessage(BaseModel):
@@ -184,5 +186,7 @@ def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue
         choice_token_ids=labels,
         temperature=body["temperature"],
         finish_reason=answer.finish_reason or "stop",
-        usage=Usage(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens),
+        usage=Usage(
+            input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cpu_seconds=usage.cpu_seconds
+        ),
     )

@@ -44,6 +44,8 @@ class Answer:
     text: str = ""
     finish_reason: str = "length"
     cached_tokens: int = 0
+    cpu_seconds: float = 0.0
+    """This answer's share of what its batch took."""
 
 
 @dataclass

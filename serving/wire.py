@@ -222,6 +222,7 @@ def usage(prompts: Sequence[tuple[int, ...]], answers: Sequence[Answer]) -> dict
         "prompt_tokens": given,
         "completion_tokens": drawn,
         "total_tokens": given + drawn,
+        "cpu_seconds": sum(answer.cpu_seconds for answer in answers),
         "prompt_tokens_details": {"cached_tokens": answers[0].cached_tokens if answers else 0},
     }
 
