@@ -42,6 +42,7 @@ _REQUEST_BYTES = 2 << 20
 _REPLY_BYTES = 32 << 20
 _ATTEMPTS = 3
 _TRY_AGAIN = frozenset({429, 503})
+_EXTRA = "return_token_ids"
 
 
 class CallLimits(BaseModel):
@@ -252,6 +253,11 @@ class PolicyProxy:
             if response.status_code in _TRY_AGAIN and attempt + 1 < _ATTEMPTS:
                 await asyncio.sleep(0.25 * 4**attempt)
                 place = {}  # its batch has gone without it
+                continue
+            if response.status_code in (400, 422) and _EXTRA in body and _EXTRA.encode() in data:
+                # A hosted provider that doesn't know vLLM's field: without token ids the answer still counts.
+                del body[_EXTRA]
+                content = json.dumps(body)
                 continue
             if response.status_code != 200:
                 words = data[:500].decode(errors="replace")

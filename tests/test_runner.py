@@ -445,3 +445,12 @@ def _command_line(pid):
         return Path("/proc", pid, "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+async def test_a_provider_that_does_not_know_the_token_id_field_is_asked_without_it(store, sandbox, tmp_path):
+    upstream = Upstream()
+    refusal = {"error": {"message": "Unrecognized request argument supplied: return_token_ids"}}
+    upstream.break_when = lambda body: JSONResponse(refusal, 400) if "return_token_ids" in body else None
+    [trajectory] = await run(CHOOSER, store, sandbox, tmp_path, upstream)
+    assert trajectory.stop is RolloutStop.ANSWERED, trajectory.error
+    assert ["return_token_ids" in body for body in upstream.requests] == [True, False] * 3
