@@ -11,7 +11,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command
 from pydantic import JsonValue
 
-from ..core import BudgetExhausted, CampaignChanged, Conflict, Home, Stopped, Usage
+from ..core import BudgetExhausted, CampaignChanged, Home, Stopped, Usage
 from ..core.faults import point
 from ..evals.judge_wire import Reveal
 from ..nodes.context import Services
@@ -46,7 +46,12 @@ class Run:
         if snapshot.values and not snapshot.next:  # it died between its last node and the closing of its books
             yield await self._finish(snapshot.values)
             return
-        feed = self._next_input(snapshot)
+        feed, unanswered = self._next_input(snapshot)
+        if unanswered:  # it died before it had told anybody that it waits
+            for event in unanswered:
+                yield event
+            self.store.campaigns.set_status(campaign, Status.WAITING, "for an answer at the gate")
+            return
         self.store.campaigns.set_status(campaign, Status.RUNNING)
         while True:
             try:
@@ -99,29 +104,32 @@ class Run:
                 self.store.campaigns.unpark(campaign, interrupt_id)
             feed = Command(resume={interrupt_id: {"woken": True} for interrupt_id in parked})
 
-    def _next_input(self, snapshot: Any) -> Any:
-        """What to feed the graph with: the first state, a recorded answer, or nothing to go on where it was."""
+    def _next_input(self, snapshot: Any) -> tuple[Any, list[Waiting]]:
+        """What to feed the graph with, and what nobody has answered yet.
+
+        The first state, a recorded answer, or nothing to go on where it was.
+        """
         row = self.row
         if not snapshot.values and not snapshot.next:
-            return self._first_state()
+            return self._first_state(), []
         values = snapshot.values
         if values.get("schema_version") != SCHEMA_VERSION or values.get("fingerprint") != self.fingerprint:
             raise CampaignChanged(changed(row.id))
         answers: dict[str, JsonValue] = {}
+        unanswered: list[Waiting] = []
         for each in snapshot.interrupts:
             if each.value.get("kind") == "parked":
+                self.store.campaigns.unpark(row.id, each.id)
                 answers[each.id] = {"woken": True}
                 continue
-            self.store.decisions.ask(row.id, each.id, each.value["request"])
+            request = each.value["request"]
+            self.store.decisions.ask(row.id, each.id, request)
             answer = self.store.decisions.answer(row.id, each.id)
             if answer is None:
-                self.store.campaigns.set_status(row.id, Status.WAITING, "for an answer at the gate")
-                raise Conflict(
-                    f"Campaign {row.id} waits for an answer to {each.id[:8]}. Give one: "
-                    f"pawl approve {row.id} {each.id[:8]} --as NAME --reason TEXT (or reject); then resume."
-                )
-            answers[each.id] = answer.answer
-        return Command(resume=answers) if answers else None
+                unanswered.append(Waiting(campaign=row.id, request=each.id, description=describe(request)))
+            else:
+                answers[each.id] = answer.answer
+        return Command(resume=answers) if answers else None, unanswered
 
     async def _commit(self) -> None:
         """Have the judge commit itself to the sealed splits before anything is tried; once a campaign."""
