@@ -29,7 +29,7 @@ PASS_TOKENS = 1024
 ROW_TOKENS = 512
 """New tokens of one sequence in one pass."""
 PARITY = 1e-2
-"""Largest difference of a log-probability from the model's own forward pass (nats; a hundred times that in bfloat16)."""
+"""Largest difference of a log-probability from the model's own forward pass (nats; a hundredfold in bfloat16)."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ The chat models here are doubles for a paid endpoint: they say what the test scr
 import json
 
 import pytest
+
 from pawl.core import digest_tree
 from pawl.evals.scaffold import FILE, Mode, ScaffoldConfig
 from pawl.nodes.decision import Decision, Diagnosis, Lever, Operator

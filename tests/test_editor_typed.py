@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from pawl.core import RolloutStop, digest_tree
 from pawl.evals.scaffold import FILE, Mode, ScaffoldConfig
 from pawl.nodes.decision import Decision, Diagnosis, Lever, Operator

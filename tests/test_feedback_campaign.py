@@ -10,6 +10,7 @@ import random
 from statistics import fmean
 
 import pytest
+
 from pawl.core import Grade, ModelCall, RolloutStop, Trajectory, Usage, digest_tree
 from pawl.evals.scaffold import FILE, Mode, ScaffoldConfig
 from pawl.nodes.decision import Lever, Operator

@@ -5,6 +5,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pawl.core import Trajectory
 from pawl.evals.task import Direction, Metric
 from pawl.nodes.decision import Decision, Lever, Operator

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from pawl.core import RolloutStop, Usage
 from pawl.evals.scaffold import Mode, ScaffoldConfig
 from pawl.nodes.decision import Decision, Diagnosis, Lever, Objective, Operator

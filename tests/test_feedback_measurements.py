@@ -6,6 +6,7 @@ import random
 from statistics import fmean
 
 import pytest
+
 from pawl.core import Trajectory
 from pawl.evals.scaffold import Mode, ScaffoldConfig
 from pawl.nodes.measurements import measure

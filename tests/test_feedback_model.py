@@ -11,13 +11,14 @@ import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_openai import ChatOpenAI
+from pydantic import Field, SecretStr
+
 from pawl.nodes.briefing import CHARACTERS_A_TOKEN, brief, short_ids
 from pawl.nodes.decision import Diagnosis, Lever, Objective
 from pawl.nodes.evidence import BudgetLeft, RoundEvidence
 from pawl.nodes.feedback_measured import MeasuredFeedback
 from pawl.nodes.feedback_model import ModelFeedback
 from pawl.nodes.measurements import measure
-from pydantic import Field, SecretStr
 
 from .feedback_fixtures import dense, evidence, pulled, refused_at_limits, rollouts, trajectory
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+
 from pawl.core import RolloutStop, ToolCall, Trajectory
 from pawl.nodes.decision import Diagnosis
 from pawl.nodes.failures import failure_class, failure_groups
