@@ -1,0 +1,3 @@
+"""A node that can't be loaded."""
+
+raise ImportError("acme_pawl needs a library that isn't there")
