@@ -2,12 +2,13 @@
 
 from pydantic import JsonValue
 
-from ..core import Version, derive_seed
+from ..core import derive_seed
+from .candidates import propose
 from .decision import Lever
 from .feedback_agent import gather_evidence
-from .journal import key, record
+from .journal import key
 from .spec import Need, NodeRuntime, NodeSpec, Update
-from .state import Candidate, State, Verdict
+from .state import State, Verdict
 
 
 async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
@@ -43,31 +44,15 @@ async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
 
         result = await context.operations.once(operation, "edit", edit)
         made = result if isinstance(result, dict) else {}
-    version = Version(
-        scaffold=str(made["scaffold"]),
-        adapter=parent.adapter,
-        base_model=parent.base_model,
-        sampling=parent.sampling,
-    )
-    if version.id == state["live"]:
-        return {"candidate": None, "approval": None, "races": []}
-    context.registry.add(
+    version = parent.model_copy(update={"scaffold": str(made["scaffold"])})
+    return propose(
+        state,
+        runtime,
         version,
-        task=state["task"],
-        parent=state["live"],
-        lever=Lever.SCAFFOLD,
-        campaign=state["campaign"],
-        round=state["round"],
-    )
-    candidate = Candidate(
-        version=version.id,
-        parent=state["live"],
         lever=Lever.SCAFFOLD,
         operator=str(made["operator"]),
         summary=str(made["summary"]),
     )
-    record(runtime, state, "scaffold_editor", "candidate.made", candidate.model_dump(mode="json"), version.id)
-    return {"candidate": candidate, "approval": None, "races": []}
 
 
 SPEC = NodeSpec(

@@ -16,11 +16,12 @@ from ..training.advantages import Objective, advantages
 from ..training.backend import JobHandle, adapter_files
 from ..training.datums import Datum, to_datums
 from ..training.job import JobState, JobStatus, TrainJob
+from .candidates import NO_CANDIDATE, propose
 from .decision import Lever
 from .journal import key, load_trajectories, record
 from .rounds import past_rounds
 from .spec import Need, NodeRuntime, NodeSpec, Update
-from .state import Candidate, State
+from .state import State
 
 
 async def trainer(state: State, runtime: NodeRuntime) -> Update:
@@ -58,31 +59,15 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
     result = cast(dict[str, JsonValue], done)
     if result["adapter"] is None:
         record(runtime, state, "trainer", "training.failed", {"error": result["error"]})
-        return {"candidate": None, "approval": None, "races": []}
-
-    version = Version(
-        scaffold=parent.scaffold,
-        adapter=str(result["adapter"]),
-        base_model=parent.base_model,
-        sampling=parent.sampling,
-    )
-    context.registry.add(
-        version,
-        task=state["task"],
-        parent=state["live"],
-        lever=Lever.WEIGHTS,
-        campaign=state["campaign"],
-        round=state["round"],
-    )
-    candidate = Candidate(
-        version=version.id,
-        parent=state["live"],
+        return NO_CANDIDATE
+    return propose(
+        state,
+        runtime,
+        parent.model_copy(update={"adapter": str(result["adapter"])}),
         lever=Lever.WEIGHTS,
         operator=str(state["decision"].objective),
         summary=str(result["summary"]),
     )
-    record(runtime, state, "trainer", "candidate.made", candidate.model_dump(mode="json"), version.id)
-    return {"candidate": candidate, "approval": None, "races": []}
 
 
 def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[TrainJob, list[Datum]]:
