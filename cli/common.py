@@ -23,10 +23,12 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why, for the record
 def session(home: Path | None, **settings: object) -> "Session":
     """A session on the home, with settings that an option overrides."""
     from ..core import Settings
+    from ..graph.services import LocalFactory
     from ..graph.session import Session
 
     chosen: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    return Session(home, settings=Settings(**chosen))
+    factory = LocalFactory(progress=lambda text: typer.echo(text, err=True))
+    return Session(home, settings=Settings(**chosen), factory=factory)
 
 
 def sync_session(home: Path | None, **settings: object) -> "SyncSession":

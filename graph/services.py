@@ -108,10 +108,12 @@ class LocalFactory:
     Args:
         sealed_seed: replaces the judge's random secret, so that runs in fresh homes repeat; the seal is then only as
             secret as this number. For demonstrations and tests.
+        progress: is told what takes long at the start: fetching and converting the model, starting its server.
     """
 
-    def __init__(self, sealed_seed: int | None = None) -> None:
+    def __init__(self, sealed_seed: int | None = None, progress: Callable[[str], None] | None = None) -> None:
         self._sealed_seed = sealed_seed
+        self._progress = progress
 
     def check_task(self, task: str) -> None:
         """Return if the task is registered.
@@ -140,7 +142,7 @@ class LocalFactory:
         """
         from ..serving.connect import connect
 
-        return await connect(home, settings)
+        return await connect(home, settings, self._progress)
 
     def feedback(self, endpoint: Endpoint) -> FeedbackAgent:
         """The measured rule; in front of it a language model, where the endpoint has a capable one."""
