@@ -234,6 +234,8 @@ _VOLATILE = {
     "decisions": ("interrupt_id", "decided"),
 }
 
+_COUNTED = ("input_tokens", "output_tokens", "verifications", "training_steps", "usd")
+
 
 def records(home: Path, database_url: str | None = None) -> dict[str, list[Any]]:
     """Every row of a home's database but for times, trace ids, CPU seconds and the ids of interrupts; sorted."""
@@ -246,6 +248,8 @@ def records(home: Path, database_url: str | None = None) -> dict[str, list[Any]]
                     continue
                 rows = [dict(row._mapping) for row in connection.execute(select(table))]
                 kept = [{k: v for k, v in row.items() if k not in _VOLATILE.get(table.name, ())} for row in rows]
+                if table.name == "usage":  # what cost nothing but CPU time differs from run to run
+                    kept = [row for row in kept if any(row[name] for name in _COUNTED)]
                 found[table.name] = sorted((_plain(row) for row in kept), key=json.dumps)
     finally:
         store.close()
