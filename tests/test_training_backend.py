@@ -159,6 +159,7 @@ async def test_the_same_id_attaches_and_other_input_conflicts(
 
 
 @pytest.mark.usefixtures("torch_settings")
+@pytest.mark.slow
 async def test_a_cancelled_job_stops_and_resumes_to_the_same_bytes(
     sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path
 ) -> None:
