@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, cast
 
 from langgraph.types import interrupt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ..core.artifacts import check_relative
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import Approval, ApprovalMode, State, Verdict
 
@@ -33,6 +34,13 @@ class EditedAction(BaseModel):
 
     name: str = "promote"
     args: dict[str, dict[str, str]]
+
+    @field_validator("args")
+    @classmethod
+    def _stay_inside(cls, args: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for path in args.get("files", {}):
+            check_relative(path)  # here, since an answer that was recorded is final
+        return args
 
 
 class EditDecision(_Decision):

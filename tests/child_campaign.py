@@ -139,9 +139,6 @@ async def _run(request: Mapping[str, Any], say: Any) -> None:
         if request.get("rules") and campaign not in {row.id for row in session.campaigns()}:
             rules = CampaignRules.model_validate(request["rules"])
             session.create("labels", rules=rules, seed=request["seed"], campaign=campaign)
-        if request.get("signals"):
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGTERM, session.drain)
         async for event in session.stream(campaign):
             say(event.model_dump(mode="json"))
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from pawl.core import BudgetExhausted, CampaignFinished, Home, NotFound, Stopped
+from pawl.core import CampaignFinished, Home
 from pawl.graph.events import Event, Finished, Halted, NodeStarted, Progress, RoundFinished, Waiting
 from pawl.graph.session import Session
 from pawl.graph.store import Store
 from pawl.graph.worker import due, work
-from pawl.nodes.decision import Lever
 from pawl.nodes.spec import NodeSpec
-from pawl.release import Channel, Status
+from pawl.release import Status
 from pawl.safety.budget import Budget
 
 from .child_campaign import small_rules
@@ -184,37 +183,3 @@ async def test_stops_budgets_and_drains_end_at_a_boundary_and_are_resumed_from_t
     found, expected = records(tmp_path), records(relayed)
     for table in ("versions", "rounds", "trajectories", "usage", "operations", "artifacts"):
         assert found[table] == expected[table], table
-
-
-def test_a_fork_goes_its_own_way_from_a_checkpoint(server: Served, relayed: Path) -> None:
-    with Session.sync(relayed, settings=server.settings(), factory=server.factory(Lever.STOP)) as session:
-        before = records(relayed)
-        checkpoints = session.history(CAMPAIGN)
-        assert [each.next for each in checkpoints][:2] == [[], ["monitor"]]
-        assert [each.created for each in checkpoints] == sorted((each.created for each in checkpoints), reverse=True)
-        decided = next(each for each in checkpoints if each.next == ["feedback_agent"])
-        with pytest.raises(NotFound, match="0 checkpoints"):
-            session.fork(CAMPAIGN, "nowhere")
-
-        fork = session.fork(CAMPAIGN, decided.id)
-        status = session.resume(fork)
-        assert (status.status, status.reason) == (Status.FINISHED, "decided")
-        store = session._session.store
-        kinds = [event.kind for event in store.ledger.events(fork)]
-        assert kinds == ["campaign.committed", "lever.decided", "campaign.revealed"]
-        mine = [row for row in before["ledger"] if row["campaign"] == CAMPAIGN]
-        assert [row for row in records(relayed)["ledger"] if row["campaign"] == CAMPAIGN] == mine
-        assert session.status(CAMPAIGN).status is Status.FINISHED
-
-
-def test_what_stops_a_node_is_an_error_of_its_own_kind(server: Served, tmp_path: Path) -> None:
-    with Session.sync(tmp_path, settings=server.settings(), factory=server.factory()) as session:
-        session.stop(by="ada", reason="a drill")
-        with pytest.raises(Stopped, match="Everything in this home was stopped by ada"):
-            session._session.store.kill_switch.check(CAMPAIGN)
-        assert session.go(by="ada")
-        assert not session.go(by="ada")
-        session._session.store.kill_switch.check(CAMPAIGN)
-        with pytest.raises(BudgetExhausted, match="raise `tokens`"):
-            session._session.store.meter.check(CAMPAIGN, Budget(tokens=0), started=0.0)
-        assert session._session.store.channels.get("labels", Channel.LIVE) is None
