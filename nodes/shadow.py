@@ -70,7 +70,7 @@ def _request(state: State, runtime: NodeRuntime, candidate: Candidate, shadow_di
     lines = [
         f"Promote {candidate.version[:12]} over {candidate.parent[:12]} on {state['task']}: "
         f"{candidate.lever.value} lever, {candidate.operator}.",
-        f"Target: {target.before:+.3f} -> {target.after:+.3f} {context.task.metric.unit}."
+        f"Target, {context.task.metric.name}: {target.before:.3f} -> {target.after:.3f}."
         if target.before is not None and target.after is not None
         else "",
         "Races: " + ", ".join(f"{race.race.value} {race.outcome.value}" for race in races) + ".",

@@ -135,5 +135,8 @@ def _answer(row: Row[Any]) -> Answer:
 
 
 def _brief(answer: JsonValue) -> str:
-    kind = answer.get("type") if isinstance(answer, dict) else answer
-    return str(kind)[:80]
+    if isinstance(answer, dict):
+        decisions = answer.get("decisions")
+        first = decisions[0] if isinstance(decisions, list) and decisions else answer
+        return str(first.get("type") if isinstance(first, dict) else first)[:80]
+    return str(answer)[:80]

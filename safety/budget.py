@@ -110,8 +110,20 @@ class Meter:
             ("tokens", spent.tokens, budget.tokens, "tokens", "--budget-tokens N"),
             ("usd", spent.usd, budget.usd, "US dollars", "--budget-usd X"),
             ("seconds", time.time() - started, budget.seconds, "seconds", "--budget-minutes M"),
-            ("verifications", spent.verifications, budget.verifications, "verifications", "--budget-verifications N"),
-            ("training_steps", spent.training_steps, budget.training_steps, "training steps", "--budget-steps N"),
+            (
+                "verifications",
+                spent.verifications,
+                budget.verifications,
+                "verifications",
+                "(or Session.resume with budget=Budget(verifications=N))",
+            ),
+            (
+                "training_steps",
+                spent.training_steps,
+                budget.training_steps,
+                "training steps",
+                "(or Session.resume with budget=Budget(training_steps=N))",
+            ),
         ):
             if limit is not None and taken >= limit:
                 raise BudgetExhausted(

@@ -160,16 +160,16 @@ def _fork(request: Mapping[str, Any]) -> int:
         for variable, name in (("PAWL_FAULT", "fault"), ("PAWL_JUDGE_FAULT", "judge_fault")):
             if request.get(name):
                 os.environ[variable] = request[name]
-        code = 0
+        code = 1
         try:
             if request.get("at"):
                 say({"kind": "ready"})
                 while not Path(request["at"]).exists():
                     pass
             asyncio.run(_run(request, say))
+            code = 0
         except PawlError as error:
             say({"kind": "error", "type": type(error).__name__, "message": str(error)})
-            code = 1
         finally:
             log.flush()
             os._exit(code)

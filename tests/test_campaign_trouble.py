@@ -47,6 +47,8 @@ from pawl.serving.runner import RolloutLimits, run_rollouts
 from .child_campaign import SharedServer, small_rules
 from .session_fixtures import CAMPAIGN, SEED, Served, served
 
+pytestmark = pytest.mark.slow  # test_bad_input.py holds the same promises through fewer campaigns
+
 RULES = small_rules(items=4, attempts=2)
 
 
