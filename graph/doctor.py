@@ -36,7 +36,7 @@ def _gpu() -> Finding:
 
 
 def _sandbox() -> list[Finding]:
-    from ..safety.local import default_sandbox, probe
+    from ..safety.sandbox import default_sandbox, probe
 
     layers = [
         Finding(what=f"sandbox layer {each.layer.value}", present=each.present, detail=each.detail) for each in probe()

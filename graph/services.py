@@ -130,7 +130,7 @@ class LocalFactory:
         Raises:
             SandboxUnavailable: none is strong enough.
         """
-        from ..safety.local import default_sandbox
+        from ..safety.sandbox import default_sandbox
 
         return default_sandbox()
 

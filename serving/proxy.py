@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..core import ConfigurationError, NotFound, PawlError, Step, ToolCall, Usage, Version, derive_seed
-from ..safety.untrusted import parse_untrusted
+from ..safety.sandbox.untrusted import parse_untrusted
 from .lockstep import Ended, Lockstep, Turn
 from .policy import Endpoint
 from .recording import Asked, Kind, forwarded, recorded

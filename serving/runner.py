@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ..core import ArtifactStore, Note, RolloutStop, Step, Trajectory, Usage, Version, canonical_json
 from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, read_result
-from ..safety.untrusted import parse_untrusted
+from ..safety.sandbox.untrusted import parse_untrusted
 from .lockstep import Lockstep
 from .policy import Endpoint
 from .proxy import CallLimits, PolicyProxy, Session

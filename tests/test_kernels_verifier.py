@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from pawl.kernels import ChildLimits, FailureClass, Precision, Status, TriMul, Variant, Verifier
-from pawl.safety.local import default_sandbox
+from pawl.safety.sandbox import default_sandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

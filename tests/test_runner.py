@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from pawl.core import ArtifactStore, RolloutStop, Sampling, Stopped, Usage, Version, derive_seed
 from pawl.safety import Isolation, Limits, default_sandbox
-from pawl.safety.local import why_not
+from pawl.safety.sandbox.local import why_not
 from pawl.serving.policy import Endpoint
 from pawl.serving.proxy import CallLimits
 from pawl.serving.runner import Rollout, RolloutLimits, run_rollouts

@@ -21,12 +21,11 @@ from pawl.safety import (
     Limits,
     Mount,
     default_sandbox,
-    isolation,
-    local,
     probe,
     read_result,
 )
-from pawl.safety.untrusted import parse_untrusted
+from pawl.safety.sandbox import isolation, local
+from pawl.safety.sandbox.untrusted import parse_untrusted
 
 SETS = [Isolation.BUBBLEWRAP, Isolation.LANDLOCK]
 SECRET = "sealed-3f1c"

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path, PurePosixPath
 
-from ..core.artifacts import check_relative
+from ...core.artifacts import check_relative
 
 
 def read_result(work: Path, name: str, limit: int) -> bytes | None:

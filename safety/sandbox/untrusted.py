@@ -5,7 +5,7 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from ..core import canonical_json
+from ...core import canonical_json
 
 _DEPTH = 64
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import BigInteger, Column, ColumnElement, Float, Integer, Row, String, Table, func, select
 
-from ..core import BudgetExhausted, Database, Usage
-from ..core.database import metadata
-from ..core.faults import point
-from ..core.tables import insert_new
+from ...core import BudgetExhausted, Database, Usage
+from ...core.database import metadata
+from ...core.faults import point
+from ...core.tables import insert_new
 
 usage_table = Table(
     "usage",

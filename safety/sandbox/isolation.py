@@ -15,9 +15,9 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from ..core import ConfigurationError
+from ...core import ConfigurationError
 from . import launcher as _launcher  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from .sandbox import Command, Layer, Mount
+from .protocol import Command, Layer, Mount
 from .seccomp import assemble
 
 LANDLOCK_ALONE = 6
@@ -32,7 +32,7 @@ _CPU = "/sys/devices/system/cpu"
 _PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version")
 _PROC_OF_THE_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-_PACKAGE = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parents[2]
 _LAUNCH = f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import launcher; launcher.main()"
 """Imported, and once by this process too, rather than run as a script: cached byte code saves 4 ms a run."""
 

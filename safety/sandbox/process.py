@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sandbox import Ending, Limits, Result
+from .protocol import Ending, Limits, Result
 
 _CHUNK = 1 << 16
 _GRACE_SECONDS = 5.0

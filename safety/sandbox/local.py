@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ..core import SandboxUnavailable
+from ...core import SandboxUnavailable
 from .isolation import LANDLOCK_ALONE, Isolation, bubblewrap, environment, landlock_abi, layers_of, wrap
 from .process import run_process
-from .sandbox import Command, Layer, Result, Sandbox
+from .protocol import Command, Layer, Result, Sandbox
 
 _ADVICE = "Install bubblewrap (apt install bubblewrap), or run on Linux 6.12 or later with Landlock and seccomp."
 

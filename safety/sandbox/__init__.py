@@ -1,0 +1,22 @@
+"""The sandbox: how a program that a model wrote is run."""
+
+from .isolation import Isolation
+from .local import LayerReport, LocalSandbox, default_sandbox, probe
+from .protocol import Command, Ending, Layer, Limits, Mount, Result, Sandbox
+from .results import read_result
+
+__all__ = [
+    "Command",
+    "Ending",
+    "Isolation",
+    "Layer",
+    "LayerReport",
+    "Limits",
+    "LocalSandbox",
+    "Mount",
+    "Result",
+    "Sandbox",
+    "default_sandbox",
+    "probe",
+    "read_result",
+]
