@@ -49,6 +49,11 @@ def _passed(state: State) -> bool:
     return bool(races) and all(race.outcome == "passed" for race in races)
 
 
+def _promoted(state: State) -> bool:
+    candidate = state.get("candidate")
+    return candidate is not None and state["live"] == candidate.version
+
+
 def _ended(state: State) -> bool:
     return state.get("stop") is not None
 
@@ -69,7 +74,8 @@ WAYS: tuple[Edge, ...] = (
     Edge("gate", "promoter", "approved", _verdict(Verdict.APPROVE)),
     Edge("gate", "scaffold_editor", "edited", _verdict(Verdict.EDIT)),
     Edge("gate", "discard", "rejected"),
-    Edge("promoter", "monitor"),
+    Edge("promoter", "monitor", "promoted", _promoted),
+    Edge("promoter", "discard", "overtaken"),
     Edge("monitor", "rollback", "worse", lambda state: bool(state.get("worse"))),
     Edge("monitor", END, "done", _ended),
     Edge("monitor", "task_agent", "next"),

@@ -1,4 +1,4 @@
-"""Discard: lets go of a candidate that didn't pass, or that a person turned down."""
+"""Discard: lets go of a candidate that didn't pass, that a person turned down, or that came too late."""
 
 from .journal import record
 from .rounds import finish_round
@@ -9,7 +9,9 @@ from .state import State, Verdict
 async def discard(state: State, runtime: NodeRuntime) -> Update:
     """Record why, keep the version for study, and go on; what a person said becomes evidence."""
     approval, candidate = state.get("approval"), state.get("candidate")
-    if approval is not None:
+    if approval is not None and approval.verdict is Verdict.APPROVE:
+        fate = f"overtaken: {state['task']}/live was moved to {state['live'][:12]} meanwhile"
+    elif approval is not None:
         fate = f"{approval.verdict.value} by {approval.actor}"
     elif candidate is None:
         fate = "no candidate"
@@ -30,7 +32,7 @@ async def discard(state: State, runtime: NodeRuntime) -> Update:
 SPEC = NodeSpec(
     name="discard",
     run=discard,
-    reads=("campaign", "round", "candidate", "races", "approval", "rules"),
+    reads=("campaign", "round", "task", "live", "candidate", "races", "approval", "rules"),
     writes=("note", "round", "stop", "pulled"),
     needs=(Need.LEDGER, Need.CAMPAIGNS, Need.METER),
 )

@@ -12,9 +12,11 @@ from .state import State, Verdict
 async def promoter(state: State, runtime: NodeRuntime) -> Update:
     """Move the task's live channel to the approved candidate.
 
+    Where somebody has moved the channel since the campaign read it, that stands: the candidate won its races against
+    a version that is no longer live, so it is discarded, and the campaign goes on from what is live now.
+
     Raises:
         ConfigurationError: from the registry, when an artefact of the candidate is missing or damaged.
-        Conflict: the channel has been moved by somebody else since the campaign read it.
     """
     context = runtime.context
     candidate, approval = state["candidate"], state["approval"]
@@ -34,15 +36,20 @@ async def promoter(state: State, runtime: NodeRuntime) -> Update:
         )
     pointer = context.channels.get(state["task"], Channel.LIVE)
     epoch = pointer.epoch if pointer is not None and pointer.version == state["live"] else -1
-    context.channels.move(
-        state["task"],
-        Channel.LIVE,
-        candidate.version,
-        expected_epoch=epoch,
-        key=key(state, "promoter", candidate.version),
-        reason=approval.reason,
-        actor=approval.actor,
-    )
+    try:
+        context.channels.move(
+            state["task"],
+            Channel.LIVE,
+            candidate.version,
+            expected_epoch=epoch,
+            key=key(state, "promoter", candidate.version),
+            reason=approval.reason,
+            actor=approval.actor,
+        )
+    except Conflict:
+        moved = context.channels.get(state["task"], Channel.LIVE)
+        assert moved is not None
+        return {"live": moved.version}
     point("promoter.moved")
     record(
         runtime,

@@ -20,7 +20,7 @@ from pawl.graph.session import Session
 from pawl.graph.store import Store
 from pawl.nodes.spec import NodeRuntime, NodeSpec, Update
 from pawl.nodes.state import State, Verdict
-from pawl.release import Lease, Status
+from pawl.release import Channel, Lease, Status
 from pawl.safety.budget import Budget
 
 from .child_campaign import BETTER_AGENT, SharedServer, small_rules
@@ -146,6 +146,21 @@ async def test_a_rejected_candidate_is_discarded(home: Path, server: Served) -> 
         approval = status.rounds[0].approval
         assert approval is not None
         assert (approval.verdict, approval.actor, approval.reason) == (Verdict.REJECT, "ada", "too greedy")
+        assert not status.rounds[0].promoted
+
+
+async def test_a_candidate_that_is_overtaken_by_a_move_of_the_channel_is_discarded(home: Path, server: Served) -> None:
+    async with opened(home, server) as session:
+        before = session.store.registry.get(str(session.status(CAMPAIGN).live), "labels").version
+        other = before.model_copy(update={"sampling": before.sampling.model_copy(update={"max_tokens": 77})})
+        session.store.registry.add(other, task="labels", parent=before.id, lever=None, campaign="", round=0)
+        session.approve(CAMPAIGN, asked(session)["id"], by="ada", reason="fine")
+        session.store.channels.move(
+            "labels", Channel.LIVE, other.id, expected_epoch=1, key="by-hand", reason="urgent", actor="bob"
+        )
+        status = await session.resume(CAMPAIGN)
+        assert (status.status, status.live) == (Status.FINISHED, other.id)
+        assert status.rounds[0].fate == f"overtaken: labels/live was moved to {other.id[:12]} meanwhile"
         assert not status.rounds[0].promoted
 
 
