@@ -122,7 +122,7 @@ class Run:
                 self.store.campaigns.unpark(row.id, each.id)
                 answers[each.id] = {"woken": True}
                 continue
-            request = each.value["request"]
+            request = each.value
             self.store.decisions.ask(row.id, each.id, request)
             answer = self.store.decisions.answer(row.id, each.id)
             if answer is None:
@@ -167,7 +167,7 @@ class Run:
                 self.store.campaigns.set_status(campaign, Status.PARKED, f"for job {each.value['job']}")
                 parked[each.id] = Parked(campaign=campaign, job=each.value["job"])
             else:
-                request = each.value["request"]
+                request = each.value
                 self.store.decisions.ask(campaign, each.id, request)
                 waiting.append(Waiting(campaign=campaign, request=each.id, description=describe(request)))
         return parked, waiting

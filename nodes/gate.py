@@ -93,7 +93,7 @@ async def gate(state: State, runtime: NodeRuntime) -> Update:
         reason = "passed every race; this campaign approves by rule"
         return {"approval": Approval(verdict=Verdict.APPROVE, actor=AUTO_ACTOR, reason=reason)}
     request = runtime.context.artifacts.get_json(cast(str, state["request"]))
-    answer = interrupt({"kind": "approval", "request": request}, response_schema=ApprovalResponse)
+    answer = interrupt(request, response_schema=ApprovalResponse)
     return {"approval": answer.to_approval()}
 
 

@@ -16,6 +16,8 @@ from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from pawl.core import CampaignChanged, CampaignFinished, ConfigurationError, Conflict, Home, NotFound
+from pawl.graph.builder import build_graph
+from pawl.graph.checkpoints import open_saver
 from pawl.graph.session import Session
 from pawl.graph.store import Store
 from pawl.nodes.spec import NodeRuntime, NodeSpec, Update
@@ -135,6 +137,15 @@ async def test_the_request_is_in_langchains_shape_and_shows_what_is_decided(home
             assert shown in action["description"]
         assert status.live is not None
         assert f"Rollback would restore {status.live[:12]}" in action["description"]
+        async with open_saver(session.home, None, []) as saver:
+            paused = (
+                await build_graph().compile(checkpointer=saver).aget_state({"configurable": {"thread_id": CAMPAIGN}})
+            )
+        [interrupt] = paused.interrupts
+        assert interrupt.value["action_requests"] == [action], (
+            "the interrupt is the request, as a LangGraph client expects"
+        )
+        assert interrupt.value["review_configs"] == [review]
 
 
 async def test_a_rejected_candidate_is_discarded(home: Path, server: Served) -> None:
