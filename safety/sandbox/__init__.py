@@ -2,7 +2,7 @@
 
 from .isolation import Isolation
 from .local import LayerReport, LocalSandbox, default_sandbox, probe
-from .protocol import Command, Ending, Layer, Limits, Mount, Result, Sandbox
+from .protocol import Command, Ending, Layer, Limits, Mount, Result, Sandbox, Use
 from .results import read_result
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Mount",
     "Result",
     "Sandbox",
+    "Use",
     "default_sandbox",
     "probe",
     "read_result",

@@ -20,10 +20,32 @@ class Layer(StrEnum):
     EMPTY_ENVIRONMENT = "empty-environment"
     CLOSED_DESCRIPTORS = "closed-descriptors"
     RLIMITS = "rlimits"
+    WATCH = "watch"
+    """The controller's own eye on wall clock, output, scratch and memory, which ends the whole tree."""
+    DEDICATED_USER = "dedicated-user"
+    """A user id that this run alone has; only root can hand one out."""
+    ORDINARY_USER = "ordinary-user"
+    """Pawl's own user, who isn't root."""
     NAMESPACES = "namespaces"
-    """bubblewrap: own mounts, pids, network, ipc, users."""
+    """bubblewrap: own mounts, pids, network, ipc."""
     LANDLOCK = "landlock"
     SECCOMP = "seccomp"
+    PIDS_CGROUP = "pids-cgroup"
+    MEMORY_CGROUP = "memory-cgroup"
+
+
+class Use(StrEnum):
+    """What a program is run for; `rules.py` says what each use requires of a sandbox."""
+
+    SCAFFOLD = "scaffold"
+    KERNEL = "kernel"
+    TRAINING = "training"
+    FOREIGN_AGENT = "foreign_agent"
+    """An agent that others wrote, as a whole."""
+    FOREIGN_SCORER = "foreign_scorer"
+    """A scorer that others wrote; it is given gold."""
+    TRUSTED = "trusted"
+    """Pawl's own code, for trials and measurements: requires nothing."""
 
 
 class Limits(BaseModel):
@@ -35,8 +57,14 @@ class Limits(BaseModel):
     cpu_seconds: int = Field(default=60, ge=1)
     memory_bytes: int = 2 << 30
     """Address space (RLIMIT_AS) of each process; 0 leaves it unlimited (torch reserves far more than it uses)."""
+    total_memory_bytes: int = Field(default=4 << 30, ge=1 << 20)
+    """What all of its processes may hold together; no single one may hold more private memory (RLIMIT_DATA)."""
     file_bytes: int = 64 << 20
-    processes: int = 64
+    """Size of each file that it writes (RLIMIT_FSIZE)."""
+    scratch_bytes: int = Field(default=512 << 20, ge=1 << 12)
+    """What its work folder and writable mounts may hold together, looked at several times a second."""
+    processes: int = Field(default=64, ge=1)
+    """Processes and threads."""
     output_bytes: int = 1 << 20
     """Cap on stdout and on stderr, each; what goes over ends the run."""
 
@@ -67,6 +95,8 @@ class Command(BaseModel):
     """The whole environment; nothing is inherited."""
     stdin: bytes = b""
     limits: Limits = Limits()
+    use: Use = Use.FOREIGN_AGENT
+    """What it is run for. One that isn't named is held to the strictest rule."""
 
 
 class Ending(StrEnum):
@@ -76,6 +106,11 @@ class Ending(StrEnum):
     SIGNALLED = "signalled"
     TIMED_OUT = "timed_out"
     OUTPUT_LIMIT = "output_limit"
+    """It printed more than `Limits.output_bytes`."""
+    MEMORY_LIMIT = "memory_limit"
+    """All of it together held more than `Limits.total_memory_bytes`."""
+    SCRATCH_LIMIT = "scratch_limit"
+    """It wrote more than `Limits.scratch_bytes`."""
 
 
 class Result(BaseModel):
@@ -105,6 +140,7 @@ class Sandbox(Protocol):
         """Run a command; never raises for what the program does.
 
         Raises:
-            SandboxUnavailable: the machine no longer offers what this sandbox needs.
+            SandboxUnavailable: a guarantee that the command's use requires is missing here, or the machine no longer
+                offers what this sandbox needs; nothing was started.
         """
         ...
