@@ -28,7 +28,7 @@ import resource
 import select
 import sys
 
-_Channel = _socket.socket | None
+Channel = _socket.socket | None
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -97,7 +97,7 @@ class _AddDescriptor(ctypes.Structure):
     ]
 
 
-def _call(what: str, *arguments: object) -> int:
+def call(what: str, *arguments: object) -> int:
     """A raw system call that raises what went wrong."""
     result = _libc.syscall(*arguments)
     if result < 0:
@@ -105,34 +105,35 @@ def _call(what: str, *arguments: object) -> int:
     return result
 
 
-def _prctl(option: int, value: int) -> int:
+def prctl(option: int, value: int) -> int:
+    """The call of that name; -1 where it is refused."""
     return _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
 
 
 def _drop_capabilities() -> None:
     capability = 0
-    while _prctl(_PR_CAPBSET_DROP, capability) == 0:
+    while prctl(_PR_CAPBSET_DROP, capability) == 0:
         capability += 1
-    _prctl(_PR_SET_SECUREBITS, _SECUREBITS)  # refused to an ordinary user, who needs none of it
+    prctl(_PR_SET_SECUREBITS, _SECUREBITS)  # refused to an ordinary user, who needs none of it
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    _call("capset", _NR_CAPSET, header, (ctypes.c_uint32 * 6)())
+    call("capset", _NR_CAPSET, header, (ctypes.c_uint32 * 6)())
 
 
-def _scope_signals(parent: int) -> None:
+def scope_signals(parent: int) -> None:
     """Enter a Landlock domain that no signal leaves.
 
     The program enters a domain within it, and so can signal nothing here, while `kill(-1)` from here reaches
     everything the program ever started, whichever process group or session it went to, and nothing else.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
     # Every domain refuses renaming between folders unless it says otherwise, so this one allows it everywhere.
     attributes = _Ruleset(_REFER, 0, 0b10)
-    ruleset = _call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(24), 0)
+    ruleset = call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(24), 0)
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     rule = _PathBeneath(_REFER, root)
-    _call("landlock_add_rule", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
+    call("landlock_add_rule", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
     os.close(root)
-    _call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
+    call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
     try:
         os.kill(parent, 0)
@@ -146,7 +147,7 @@ def _restrict_files(abi: int, paths: list[tuple[str, str]]) -> None:
     handled = (1 << 16) - 1 if abi >= 5 else (1 << 15) - 1
     attributes = _Ruleset(handled, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = _call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), 0)
+    ruleset = call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), 0)
     for kind, path in paths:
         try:
             folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -157,47 +158,61 @@ def _restrict_files(abi: int, paths: list[tuple[str, str]]) -> None:
             allowed &= _ON_FILES
         if allowed:
             rule = _PathBeneath(allowed, folder)
-            _call(f"landlock_add_rule {path}", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
+            call(f"landlock_add_rule {path}", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
         os.close(folder)
-    _call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
+    call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
 
 
 def _filter_calls(code: bytes, *, listen: bool) -> int:
     """Seccomp; with `listen`, the descriptor on which a supervisor is asked."""
     program = _Program(len(code) // 8, code)
-    return _call("seccomp", _NR_SECCOMP, _SECCOMP_FILTER, _NEW_LISTENER if listen else 0, ctypes.byref(program))
+    return call("seccomp", _NR_SECCOMP, _SECCOMP_FILTER, _NEW_LISTENER if listen else 0, ctypes.byref(program))
 
 
-def _become(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str], channel: _Channel) -> None:
+def confine(options: dict[str, list[str]], paths: list[tuple[str, str]], keep: set[int], channel: Channel) -> None:
+    """Confine this process, whose only descriptors are then standard ones and those to keep.
+
+    Args:
+        options: what `read_options` found.
+        paths: what Landlock allows.
+        keep: descriptors that stay open, none of which a program that is executed inherits.
+        channel: where the descriptor goes on which a supervisor is asked for `connect`; it is closed here.
+
+    Raises:
+        OSError: a layer was refused; the process must not go on.
+    """
+    start = 3
+    for descriptor in sorted(keep if channel is None else {*keep, channel.fileno()}):
+        os.closerange(start, descriptor)
+        os.set_inheritable(descriptor, False)
+        start = descriptor + 1
+    os.closerange(start, 1 << 20)
+    if prctl(_PR_SET_NO_NEW_PRIVS, 1):
+        raise OSError("no_new_privs was refused")
+    if "drop" in options:
+        _drop_capabilities()
+    if "landlock" in options:
+        _restrict_files(int(options["landlock"][0]), paths)
+    for limit in options.get("rlimit", []):
+        number, value = map(int, limit.split(":"))
+        hard = resource.getrlimit(number)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(number, (value, value))
+    if "filter" in options:
+        listener = _filter_calls(bytes.fromhex(options["filter"][0]), listen=channel is not None)
+        if channel is not None:
+            rights = listener.to_bytes(4, sys.byteorder)
+            channel.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
+            os.close(listener)
+            channel.close()
+
+
+def _become(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str], channel: Channel) -> None:
     """Confine this process and run the program in it; returns never."""
     status = int(options["status"][0])
     try:
-        keep = {status} if channel is None else {status, channel.fileno()}
-        start = 3
-        for descriptor in sorted(keep):
-            os.closerange(start, descriptor)
-            start = descriptor + 1
-        os.closerange(start, 1 << 20)
-        os.set_inheritable(status, False)
-        if _prctl(_PR_SET_NO_NEW_PRIVS, 1):
-            raise OSError("no_new_privs was refused")
-        if "drop" in options:
-            _drop_capabilities()
-        if "landlock" in options:
-            _restrict_files(int(options["landlock"][0]), paths)
-        for limit in options.get("rlimit", []):
-            number, value = map(int, limit.split(":"))
-            hard = resource.getrlimit(number)[1]
-            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(number, (value, value))
-        if "filter" in options:
-            listener = _filter_calls(bytes.fromhex(options["filter"][0]), listen=channel is not None)
-            if channel is not None:
-                rights = listener.to_bytes(4, sys.byteorder)
-                channel.sendmsg([b"."], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)])
-                os.close(listener)
-                channel.close()
+        confine(options, paths, {status}, channel)
         os.write(status, b"ok")
     except BaseException as error:
         os.write(status, f"{type(error).__name__}: {error}".encode())
@@ -237,14 +252,14 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
     scoped = "scope" in options
     if scoped:
         try:
-            _scope_signals(parent)
+            scope_signals(parent)
         except OSError as error:
             os.write(status, str(error).encode())
             os._exit(126)
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _signal.signal(_signal.SIGTERM, lambda *_: _finish(status, scoped, _signal.SIGKILL))
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    _signal.signal(_signal.SIGTERM, lambda *_: finish(status, scoped, _signal.SIGKILL))
     if parent:
-        _prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
     if os.getppid() != parent:  # 0 where this is the first process of a namespace
         os._exit(126)
     connect = options.get("connect", [None])[0]
@@ -252,9 +267,9 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
     child = os.fork()
     if child == 0:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
-        _prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
+        prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
         _become(options, paths, argv, theirs)
-    _prctl(_PR_SET_DUMPABLE, 0)  # so that the program can't open this process's descriptors through /proc
+    prctl(_PR_SET_DUMPABLE, 0)  # so that the program can't open this process's descriptors through /proc
     poll = select.poll()
     ended = os.pidfd_open(child)
     poll.register(ended, select.POLLIN)
@@ -269,16 +284,16 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
     while True:
         for descriptor, event in poll.poll():
             if descriptor == ended:
-                _finish(status, scoped, os.waitpid(child, 0)[1])
+                finish(status, scoped, os.waitpid(child, 0)[1])
             elif descriptor == status:
-                _finish(status, scoped, _signal.SIGKILL)
+                finish(status, scoped, _signal.SIGKILL)
             elif event & select.POLLIN:
                 _connect_for(listener, str(connect))
             else:
                 poll.unregister(listener)
 
 
-def _finish(status: int, scoped: bool, code: int) -> None:
+def finish(status: int, scoped: bool, code: int) -> None:
     """End what is left of the program, tell its wait status and the CPU time of all of it, and leave.
 
     Without a scope a namespace, or the controller's signal to the process group, ends what is left.
@@ -301,15 +316,20 @@ def _finish(status: int, scoped: bool, code: int) -> None:
     os._exit(0)
 
 
-def main() -> None:
-    """Read the command line, run the program, and never return."""
-    split = sys.argv.index("--")
+def read_options(arguments: list[str]) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """Sort `KEY=VALUE` arguments into options and paths."""
     options: dict[str, list[str]] = {}
     paths: list[tuple[str, str]] = []
-    for argument in sys.argv[1:split]:
+    for argument in arguments:
         key, _, value = argument.partition("=")
         if key in _RIGHTS:
             paths.append((key, value))
         else:
             options.setdefault(key, []).append(value)
-    _supervise(options, paths, sys.argv[split + 1 :])
+    return options, paths
+
+
+def main() -> None:
+    """Read the command line, run the program, and never return."""
+    split = sys.argv.index("--")
+    _supervise(*read_options(sys.argv[1:split]), sys.argv[split + 1 :])
