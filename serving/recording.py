@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 from ..core import ModelCall, Usage, Version, canonical_json
 
 _LARGEST_CHOICE = 1024
+_TEMPLATE_TOKENS = 256
 
 
 class Kind(StrEnum):
@@ -101,6 +102,16 @@ def forwarded(kind: Kind, asked: Asked, version: Version, seed: int, room: int) 
     if asked.structured_outputs is not None:
         body["structured_outputs"] = {"choice": list(asked.structured_outputs.choice)}
     return body
+
+
+def at_most(kind: Kind, body: Mapping[str, Any]) -> Usage:
+    """What a forwarded request can use: a tokenizer makes no more tokens of a text than it has bytes.
+
+    A chat's template adds its own words, among them a system prompt where there is none.
+    """
+    text = body["prompt"].encode() if kind is Kind.COMPLETION else canonical_json(body["messages"])
+    template = _TEMPLATE_TOKENS if kind is Kind.CHAT else 1
+    return Usage(input_tokens=len(text) + template, output_tokens=body["max_tokens"])
 
 
 class _Logprob(BaseModel):

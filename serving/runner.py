@@ -20,10 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ..core import ArtifactStore, Note, RolloutStop, Step, Trajectory, Usage, Version, canonical_json
 from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, read_result
+from ..safety.budget.calls import Spending
 from ..safety.sandbox.untrusted import parse_untrusted
 from .lockstep import Lockstep
 from .policy import Endpoint
-from .proxy import CallLimits, PolicyProxy, Session
+from .proxy import PolicyProxy
+from .session import CallLimits, Session
 from .tools import Tool
 
 _AGENT, _ITEM, _OUTPUT = "agent.py", "item.json", "output.json"
@@ -69,6 +71,7 @@ async def run_rollouts(
     limits: RolloutLimits | None = None,
     batch: int = 32,
     on_done: Callable[[Trajectory], None] | None = None,
+    spending: Spending | None = None,
 ) -> list[Trajectory]:
     """Run each rollout in a sandbox of its own, `batch` at a time in lock step.
 
@@ -84,6 +87,8 @@ async def run_rollouts(
         limits: of each rollout.
         batch: how many run at once.
         on_done: called with each trajectory as its rollout ends.
+        spending: what model calls are paid from: the most that a call can use is reserved before it, what it used
+            is settled after it.
 
     Returns:
         Ungraded trajectories in the order of the rollouts.
@@ -91,6 +96,7 @@ async def run_rollouts(
     Raises:
         ArtifactMissing: a version's scaffold isn't in the store.
         SandboxUnavailable: the machine no longer offers the sandbox.
+        BudgetExhausted: `spending` can't pay for a call.
         PawlError: what a trusted tool raised.
     """
     limits = limits or RolloutLimits()
@@ -116,6 +122,7 @@ async def run_rollouts(
                                 limits=limits.calls,
                                 lockstep=lockstep,
                                 member=member,
+                                spending=spending,
                             )
                             place = _Place(scratch / f"{start + member:06d}", scaffolds[rollout.version.scaffold])
                             run = _run(rollout, session, proxy, sandbox, place, limits, on_done)
@@ -167,8 +174,8 @@ async def _run(
         result = await sandbox.run(command)
     finally:
         proxy.close(session)
-    if session.tool_error is not None:
-        raise session.tool_error
+    if session.trusted_error is not None:
+        raise session.trusted_error
     data = read_result(place.work, _OUTPUT, limits.output_bytes)
     _remove(place.work)
     trajectory = _trajectory(rollout, session, result, data, _Redaction(session, proxy, place))

@@ -22,8 +22,8 @@ from pawl.core import ArtifactStore, RolloutStop, Sampling, Stopped, Usage, Vers
 from pawl.safety import Isolation, Limits, default_sandbox
 from pawl.safety.sandbox.local import why_not
 from pawl.serving.policy import Endpoint
-from pawl.serving.proxy import CallLimits
 from pawl.serving.runner import Rollout, RolloutLimits, run_rollouts
+from pawl.serving.session import CallLimits
 from pawl.serving.tools import Tool, ToolResult
 
 CLIENT = (Path(__file__).parent.parent / "evals" / "scaffolds" / "client.py").read_bytes()

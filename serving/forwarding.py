@@ -1,0 +1,117 @@
+"""The way to the endpoint: a request goes on with the server's key, and its answer comes back as JSON."""
+
+import asyncio
+import json
+
+import httpx
+from pydantic import JsonValue
+
+from ..safety.sandbox.untrusted import parse_untrusted
+from .lockstep import Turn
+from .policy import Endpoint
+from .recording import Kind
+
+_REPLY_BYTES = 32 << 20
+_ATTEMPTS = 3
+_TRY_AGAIN = frozenset({429, 503})
+_EXTRA = "return_token_ids"
+
+
+class NotServed(Exception):
+    """The endpoint can't be reached, or refused the request: nothing was computed."""
+
+
+class Unusable(Exception):
+    """Nobody can tell what was computed: no answer in time, or one that can't be read."""
+
+
+class ModelServer:
+    """A client of the endpoint, which alone holds its key.
+
+    Args:
+        endpoint: the model server.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        transport = httpx.AsyncHTTPTransport(
+            uds=endpoint.socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        )
+        self._key = endpoint.api_key.get_secret_value() if endpoint.api_key else ""
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=endpoint.timeout_seconds,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def ask(self, kind: Kind, body: dict[str, JsonValue], turn: Turn | None) -> JsonValue:
+        """Send one request on; one that the server is too busy for is sent again.
+
+        Raises:
+            NotServed: the endpoint is down, or refused it.
+            Unusable: it did not answer in time, or not in JSON.
+        """
+        try:
+            return await self._send(kind, body, turn)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
+                raise NotServed(self._late()) from error
+            raise Unusable(self._late()) from error
+        except httpx.ConnectError as error:
+            raise NotServed(self._unreachable(error)) from error
+        except httpx.HTTPError as error:
+            raise Unusable(self._unreachable(error)) from error
+        except ValueError as error:
+            raise Unusable(self.unusable(error)) from error
+
+    async def _send(self, kind: Kind, body: dict[str, JsonValue], turn: Turn | None) -> JsonValue:
+        headers = {"Content-Type": "application/json"}
+        place: dict[str, str] = {}
+        if turn is not None:
+            place = {
+                "X-Pawl-Batch": turn.batch,
+                "X-Pawl-Batch-Size": str(turn.size),
+                "X-Pawl-Batch-Index": str(turn.index),
+            }
+        url, content = f"{self._endpoint.base_url.rstrip('/')}/{kind.value}", json.dumps(body)
+        for attempt in range(_ATTEMPTS):
+            async with asyncio.timeout(self._endpoint.timeout_seconds):
+                async with self._client.stream("POST", url, content=content, headers=headers | place) as response:
+                    data = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        data += chunk
+                        if len(data) > _REPLY_BYTES:
+                            raise ValueError(f"a reply of more than {_REPLY_BYTES} bytes")
+            if response.status_code in _TRY_AGAIN and attempt + 1 < _ATTEMPTS:
+                await asyncio.sleep(0.25 * 4**attempt)
+                place = {}  # its batch has gone without it
+                continue
+            if response.status_code in (400, 422) and _EXTRA in body and _EXTRA.encode() in data:
+                # A hosted provider that doesn't know vLLM's field: without token ids the answer still counts.
+                del body[_EXTRA]
+                content = json.dumps(body)
+                continue
+            if response.status_code != 200:
+                words = data[:500].decode(errors="replace")
+                raise NotServed(self.unusable(f"status {response.status_code}: {words}"))
+            return parse_untrusted(bytes(data))
+        raise AssertionError
+
+    @property
+    def _where(self) -> str:
+        return self._endpoint.socket or self._endpoint.base_url
+
+    def _late(self) -> str:
+        return f"The model server at {self._where} did not answer within {self._endpoint.timeout_seconds:g} s."
+
+    def _unreachable(self, error: Exception) -> str:
+        return f"The model server at {self._where} can't be reached: {error or type(error).__name__}."
+
+    def unusable(self, error: Exception | str) -> str:
+        """What to tell of an answer that can't be used; a provider that repeats its key is not repeated."""
+        words = f"The model server at {self._where} answered what can't be used: {error}."
+        return words.replace(self._key, "[key]") if self._key else words

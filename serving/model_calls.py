@@ -1,0 +1,83 @@
+"""One model call of a rollout: admitted under its limits, paid for, sent in step with its batch, and recorded."""
+
+from pydantic import JsonValue
+
+from ..core import BudgetExhausted, PawlError, Usage, derive_seed
+from ..safety.budget.calls import Hold
+from .forwarding import ModelServer, NotServed, Unusable
+from .recording import Asked, Kind, at_most, forwarded, recorded
+from .refusal import Refused
+from .session import Session
+
+
+async def call_model(session: Session, server: ModelServer, kind: Kind, asked: Asked) -> JsonValue:
+    """Answer a request of a rollout.
+
+    What it can use at most is reserved before anything is sent; what it used is settled after. Where nobody can tell
+    what it used, the bound counts as used.
+
+    Raises:
+        Refused: it is over a limit, there is no money for it, or the endpoint failed.
+        Ended: the rollout is over.
+    """
+    room = session.limits.tokens - session.usage.tokens
+    if session.calls >= session.limits.calls or room <= 0:
+        limits = f"{session.limits.calls} calls and {session.limits.tokens} tokens"
+        raise Refused(429, f"this rollout has used up its {limits}; answer with what there is")
+    body = forwarded(kind, asked, session.version, derive_seed(session.seed, "call", session.calls), room)
+    most = at_most(kind, body)
+    hold = _reserve(session, most)
+    session.calls += 1
+    try:
+        turn = await session.lockstep.turn(session.member)
+    except BaseException:
+        hold.release()
+        raise
+    used: Usage | None = most
+    try:
+        reply = await server.ask(kind, body, turn)
+        step = recorded(kind, asked, body, reply)
+        used = step.usage
+    except NotServed as error:
+        used = None
+        raise _failed(session, str(error)) from error
+    except Unusable as error:
+        raise _failed(session, str(error)) from error
+    except ValueError as error:
+        raise _failed(session, server.unusable(error)) from error
+    finally:
+        if used is None:
+            hold.release()
+        else:
+            hold.settle(used)
+        session.lockstep.back(session.member)
+    session.record(step)
+    return reply
+
+
+class _Free:
+    """The hold of a call that nothing pays for."""
+
+    def settle(self, usage: Usage) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+def _reserve(session: Session, most: Usage) -> Hold:
+    if session.spending is None:
+        return _Free()
+    try:
+        return session.spending.reserve(most)
+    except BudgetExhausted as error:
+        session.trusted_error = error
+        raise Refused(429, "the budget that pays for this rollout is used up") from error
+    except PawlError as error:
+        session.trusted_error = error
+        raise Refused(500, "the model can't be paid for") from error
+
+
+def _failed(session: Session, words: str) -> Refused:
+    session.model_error = words
+    return Refused(502, words)

@@ -1,0 +1,128 @@
+"""Promises of the proxy about money: held before each call, settled after, and never a call that can't be paid."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.responses import JSONResponse, PlainTextResponse
+
+from pawl.core import BudgetExhausted, RolloutStop, Stopped, Usage
+from pawl.safety import default_sandbox
+from pawl.serving.policy import Endpoint
+from pawl.serving.runner import run_rollouts
+
+from .test_runner import Upstream, rollouts, serving, short, store, version
+
+__all__ = ["store"]
+
+ONE_CALL = """
+from client import Policy, PolicyError, answer
+try:
+    answer(Policy().complete("grüße", max_tokens=7))
+except PolicyError as error:
+    answer({"status": error.status, "words": str(error)})
+"""
+
+
+@dataclass
+class Purse:
+    """A budget of tokens in memory that keeps a book."""
+
+    tokens: int = 10**9
+    error: Exception | None = None
+    held: list[Usage] = field(default_factory=list)
+    book: list[Usage | None] = field(default_factory=list)
+
+    def reserve(self, most):
+        if self.error is not None:
+            raise self.error
+        if self.spent + most.tokens > self.tokens:
+            raise BudgetExhausted(f"{self.tokens} tokens are spent")
+        self.held.append(most)
+        return Held(self)
+
+    @property
+    def spent(self):
+        return sum(each.tokens for each in self.book if each is not None)
+
+
+@dataclass
+class Held:
+    purse: Purse
+
+    def settle(self, usage):
+        self.purse.book.append(usage)
+
+    def release(self):
+        self.purse.book.append(None)
+
+
+async def run(store, tmp_path, purse, upstream=None, agent=ONE_CALL, count=1, endpoint=None, timeout_seconds=20.0):
+    async with serving(upstream or Upstream(), timeout_seconds) as up:
+        return await run_rollouts(
+            rollouts(version(store, agent), count),
+            store=store,
+            endpoint=endpoint or up,
+            sandbox=default_sandbox(),
+            work=tmp_path / "work",
+            limits=short(),
+            spending=purse,
+        )
+
+
+async def test_what_a_call_can_use_is_held_before_it_and_what_it_used_is_settled(store, tmp_path):
+    purse, seen = Purse(), []
+    upstream = Upstream()
+    upstream.break_when = lambda body: seen.append((len(purse.held), len(purse.book)))
+    [found] = await run(store, tmp_path, purse, upstream)
+    assert found.stop is RolloutStop.ANSWERED, found.error
+    assert seen == [(1, 0)]
+    assert purse.held == [Usage(input_tokens=len("grüße".encode()) + 1, output_tokens=7)]
+    assert purse.book == [found.usage.model_copy(update={"cpu_seconds": 0.0})]
+
+
+@pytest.mark.parametrize(
+    ("reply", "counts"),
+    [
+        (JSONResponse({"error": "no"}, 500), False),
+        (PlainTextResponse("<html>"), True),
+        (JSONResponse({"choices": []}), True),
+        ("slow", True),
+    ],
+)
+async def test_a_failed_call_counts_in_full_unless_the_server_refused_it(store, tmp_path, reply, counts):
+    purse, upstream = Purse(), Upstream()
+    upstream.break_when = lambda body: reply
+    [found] = await run(store, tmp_path, purse, upstream, timeout_seconds=0.5)
+    assert found.stop is RolloutStop.MODEL_FAILED
+    assert purse.book == [purse.held[0] if counts else None]
+
+
+async def test_a_server_that_is_down_costs_nothing(store, tmp_path):
+    purse = Purse()
+    down = Endpoint(base_url="http://127.0.0.1:9/v1", base_model="base")
+    [found] = await run(store, tmp_path, purse, endpoint=down)
+    assert found.stop is RolloutStop.MODEL_FAILED
+    assert purse.book == [None]
+
+
+MANY_CALLS = """
+from client import Policy
+policy = Policy()
+for _ in range(9):
+    policy.complete("grüße", max_tokens=7)
+"""
+
+
+async def test_a_call_that_cannot_be_paid_is_not_made_and_ends_the_run(store, tmp_path):
+    purse, upstream = Purse(tokens=25), Upstream()
+    with pytest.raises(BudgetExhausted, match="25 tokens"):
+        await run(store, tmp_path, purse, upstream, agent=MANY_CALLS)
+    assert len(upstream.requests) == len(purse.book) == 3
+    assert purse.spent <= 25
+
+
+async def test_whatever_else_stops_the_budget_stops_the_run(store, tmp_path):
+    upstream = Upstream()
+    with pytest.raises(Stopped, match="the switch"):
+        await run(store, tmp_path, Purse(error=Stopped("the switch")), upstream, agent=MANY_CALLS)
+    assert upstream.requests == []
