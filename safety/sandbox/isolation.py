@@ -100,19 +100,44 @@ def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
         if not path.is_absolute():
             raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
     argv = [_python(), "-I", "-S", "-c", _LAUNCH, f"status={status}", *_rlimits(command, isolation)]
+    program = [*command.argv]
+    if command.nested is not None:
+        program += _confinement(command.model_copy(update={"limits": command.nested}), isolation)
     if isolation is Isolation.BUBBLEWRAP:
-        argv += [f"filter={assemble(shared=False, connect=False).hex()}"]
-        argv += _landlock(command, extra=("/proc", _CPU))
-        return [*_namespaces(command), "--", *argv, "--", *command.argv]
+        argv += _confined_by_namespaces(command)
+        return [*_namespaces(command), "--", *argv, "--", *program]
     argv += [f"parent={os.getpid()}"]
     if isolation is Isolation.LANDLOCK:
-        sockets = [mount.path for mount in command.mounts if _is(stat.S_ISSOCK, mount.path)]
-        if len(sockets) > 1:
-            raise ConfigurationError(f"A sandbox can reach one socket, but {len(sockets)} are mounted.")
-        program = assemble(shared=True, connect=bool(sockets))
-        argv += ["drop=1", "scope=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
-        argv += _landlock(command, extra=(*_PROC, _CPU))
-    return [*argv, "--", *command.argv]
+        argv += ["scope=1", *_confined_by_landlock(command)]
+    return [*argv, "--", *program]
+
+
+def _confinement(command: Command, isolation: Isolation) -> list[str]:
+    """The launcher's options for a child that a warm process forks, which are those of a run of its own."""
+    if isolation is Isolation.NONE:
+        raise ConfigurationError("A warm process was to run without a sandbox: expected bubblewrap or Landlock.")
+    child = command.model_copy(update={"nested": None})
+    how = _confined_by_namespaces(child) if isolation is Isolation.BUBBLEWRAP else _confined_by_landlock(child)
+    return [f"isolation={isolation}", *_rlimits(command, isolation), *how]
+
+
+def _confined_by_namespaces(command: Command) -> list[str]:
+    if command.nested is not None:  # Landlock would refuse every mount, also those that hide one child from another
+        return [f"filter={assemble(shared=False, connect=False, nested=True).hex()}"]
+    loopback = command.loopback
+    program = assemble(shared=False, connect=False, loopback=loopback is not None)
+    forward = [f"forward={loopback.port}:{loopback.socket}"] if loopback is not None else []
+    return ["drop=1", f"filter={program.hex()}", *forward, *_landlock(command, extra=("/proc", _CPU))]
+
+
+def _confined_by_landlock(command: Command) -> list[str]:
+    sockets = [mount.path for mount in command.mounts if _is(stat.S_ISSOCK, mount.path)]
+    if len(sockets) > 1:
+        raise ConfigurationError(f"A sandbox can reach one socket, but {len(sockets)} are mounted.")
+    program = assemble(shared=True, connect=bool(sockets))
+    options = ["drop=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
+    processes = ("/proc",) if command.nested is not None else _PROC
+    return [*options, *_landlock(command, extra=(*processes, _CPU))]
 
 
 @cache
@@ -149,9 +174,10 @@ def _landlock(command: Command, extra: tuple[str, ...]) -> list[str]:
 def _namespaces(command: Command) -> list[str]:
     """Bubblewrap's own arguments: every namespace, no capability, a root with nothing but what is readable."""
     arguments = [str(bubblewrap()), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
-    arguments += ["--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
+    arguments += ["--cap-drop", "ALL", "--proc", "/proc", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
+    arguments += ["--dev", "/dev"] if command.nested is None else _to_nest()
     arguments += ["--as-pid-1"]  # the launcher hides its descriptors; bubblewrap's own first process doesn't
-    for path in filter(os.path.exists, _PROC_OF_THE_KERNEL):
+    for path in filter(os.path.exists, _PROC_OF_THE_KERNEL if command.nested is None else ()):
         arguments += ["--ro-bind", path, path]
     for path in (*_readable(), _CPU):
         if os.path.islink(path):
@@ -166,6 +192,19 @@ def _namespaces(command: Command) -> list[str]:
     for path in ("/tmp", "/dev", "/"):  # noqa: S108
         arguments += ["--remount-ro", path]
     return [*arguments, "--chdir", str(command.work)]
+
+
+def _to_nest() -> list[str]:
+    """What a warm process needs to make namespaces: capabilities, and devices one by one.
+
+    For its whole /dev, bubblewrap would make a second user namespace, which has no say over the first one's mounts.
+    """
+    arguments = ["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETFCAP", "--tmpfs", "/dev", "--dir", "/dev/shm"]  # noqa: S108
+    for path in _DEVICES:
+        arguments += ["--dev-bind", path, path]
+    for name, target in {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():
+        arguments += ["--symlink", f"/proc/self/{target}", f"/dev/{name}"]
+    return arguments
 
 
 def _rlimits(command: Command, isolation: Isolation) -> list[str]:

@@ -97,6 +97,11 @@ class Command(BaseModel):
     limits: Limits = Limits()
     use: Use = Use.FOREIGN_AGENT
     """What it is run for. One that isn't named is held to the strictest rule."""
+    nested: Limits | None = None
+    """For the warm process of `warm.py` alone, which is Pawl's own: limits of each child that it forks and confines.
+
+    Its argument vector is followed by the launcher's options for them. It may make namespaces where there are any.
+    """
 
 
 class Ending(StrEnum):

@@ -33,6 +33,8 @@ _ALWAYS = {
     "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240,
 }  # fmt: skip
 
+_TO_NEST = {"unshare", "setns", "mount", "umount2"}
+
 _WHERE_SHARED = {
     # Landlock leaves the metadata of files alone, and their owner may be this very user.
     "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452,
@@ -52,7 +54,7 @@ _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 
 
-def assemble(*, shared: bool, connect: bool) -> bytes:
+def assemble(*, shared: bool, connect: bool, nested: bool = False) -> bytes:
     """The filter's instructions, eight bytes each.
 
     Sockets may be Unix streams alone: no network, and no datagram that names its receiver.
@@ -61,10 +63,11 @@ def assemble(*, shared: bool, connect: bool) -> bytes:
         shared: whether the program shares the host's process ids and files, because it has no namespaces. Then
             it may change no file's metadata and touch no other process's limits. (Landlock keeps its signals inside.)
         connect: with `shared`, whether a supervisor answers `connect` (user notification) or it is refused.
+        nested: whether the program makes namespaces for its children, and puts a filter without this on each.
     """
     code = [_jump(_EQUAL, _ARCH_X86_64, 1, 0, load=4), _end(_KILL)]
     code += [_jump(_AT_LEAST, _X32_BIT, 0, 1, load=0), _end(_ERRNO | _EPERM)]
-    code += [_refuse(number) for number in _ALWAYS.values()]
+    code += [_refuse(number) for name, number in _ALWAYS.items() if not (nested and name in _TO_NEST)]
     code += [_refuse(_CLONE3, _ENOSYS)]  # its flags lie in memory, out of a filter's sight; libc then uses clone
     code += [_when(_CLONE, _jump(_ANY_BIT, _NAMESPACE_FLAGS, 1, 0, load=_argument(0)), *_allow_else_refuse())]
     unix_stream = (
