@@ -1,0 +1,55 @@
+"""One clear warning a run where telemetry can't be exported, instead of the many that the SDK has for it."""
+
+import logging
+import threading
+
+_LOG = logging.getLogger(__name__)
+_NOISY = ("opentelemetry.exporter", "opentelemetry.sdk")
+
+
+class Trouble:
+    """What keeps telemetry from getting where it should; says so once."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._lock = threading.Lock()
+        self.reason: str | None = None
+        """The first thing that went wrong, in the words of whoever met it."""
+
+    def tell(self, reason: str) -> None:
+        """Warn, unless this run has been warned already."""
+        with self._lock:
+            if self.reason is not None:
+                return
+            self.reason = reason[:300]
+        _LOG.warning(
+            "Telemetry does not get to %s: %s. What can't be sent is dropped, and the campaign goes on. "
+            "Check the OTEL_* variables, or unset them to write to the home's telemetry/ folder.",
+            self._target,
+            self.reason,
+        )
+
+
+class _Reroute(logging.Handler):
+    """Turns the SDK's complaints into the one warning of the run that was opened last."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.trouble: Trouble | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.trouble is not None:
+            self.trouble.tell(record.getMessage())
+
+
+_reroute = _Reroute()
+
+
+def listen(trouble: Trouble) -> None:
+    """Have the SDK's own log messages go through this trouble from now on."""
+    _reroute.trouble = trouble
+    for name in _NOISY:
+        logger = logging.getLogger(name)
+        if _reroute not in logger.handlers:
+            logger.addHandler(_reroute)
+            logger.propagate = False
