@@ -2,7 +2,7 @@
 
 from .isolation import Isolation
 from .local import LayerReport, LocalSandbox, default_sandbox, probe
-from .protocol import Command, Ending, Layer, Limits, Mount, Result, Sandbox, Use
+from .protocol import Command, Ending, Layer, Limits, Loopback, Mount, Result, Sandbox, Use
 from .results import read_result
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "LayerReport",
     "Limits",
     "LocalSandbox",
+    "Loopback",
     "Mount",
     "Result",
     "Sandbox",

@@ -13,6 +13,11 @@ file only carries it out. It imports no package and little of the standard libra
 | parent=PID | end everything when this process, the launcher's parent, ends (bubblewrap sees to that itself) |
 | scope=1 | keep signals inside a Landlock domain, so that one call can end everything in it |
 | connect=PATH | `connect`, of whatever address, reaches this Unix socket and nothing else |
+| cover=FOLDER | show nothing of this folder, which the user can't pass, but the paths above, by mounts of this run's own |
+| user=UID:GROUP | become this user, with a group of the same number and one more |
+| cwd=FOLDER | go there, once the user is who it will be |
+| cgroup=FD | a control group's list of processes, which the program joins |
+| forward=PORT:PATH | 127.0.0.1:PORT, in a network namespace, leads to this Unix socket; Landlock opens no other port |
 
 The launcher stays as the program's parent, outside its confinement.
 """
@@ -41,6 +46,10 @@ _SECUREBITS = 0x2F  # NOROOT, NO_SETUID_FIXUP and their locks, KEEP_CAPS_LOCKED
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE, _IOCTL_DEV = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
 _REFER = 1 << 13
+_NEW_MOUNTS = 0x20000
+_MS_READ_ONLY, _MS_NO_SUID, _MS_NO_DEVICES, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 1 << 5, 1 << 12
+_MS_RECURSIVE, _MS_PRIVATE = 1 << 14, 1 << 18
+_CONNECT_TCP = 1 << 1
 _MAKE_DEVICES = 1 << 6 | 1 << 11
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _WRITE = ((1 << 15) - 1) & ~_MAKE_DEVICES
@@ -60,6 +69,11 @@ class _Ruleset(ctypes.Structure):
 class _PathBeneath(ctypes.Structure):
     _pack_ = 1
     _fields_ = [("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32)]
+
+
+class _Port(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64)]
 
 
 class _Program(ctypes.Structure):
@@ -110,10 +124,67 @@ def prctl(option: int, value: int) -> int:
     return _libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
 
 
-def _drop_capabilities() -> None:
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    if _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode()):
+        raise OSError(ctypes.get_errno(), f"mount on {target}: {os.strerror(ctypes.get_errno())}")
+
+
+def _cover(folders: list[str], paths: list[tuple[str, str]]) -> None:
+    """In mounts of its own, put an empty folder over each of these, and in it what the program may see.
+
+    So that a user passes who may not enter them on the host. What one folder shows anew needs no covering itself.
+    """
+    if _libc.unshare(_NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), f"unshare: {os.strerror(ctypes.get_errno())}")
+    _mount("none", "/", "none", _MS_RECURSIVE | _MS_PRIVATE)
+    before = os.umask(0o022)
+    for folder in folders:
+        if os.stat(folder).st_mode & 1:
+            continue
+        kept: list[tuple[str, int]] = []
+        for path in sorted({path for _, path in paths if path.startswith(f"{folder}/")}):
+            try:
+                kept.append((path, os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)))
+            except FileNotFoundError:
+                continue
+        _mount("tmpfs", folder, "tmpfs", _MS_NO_SUID | _MS_NO_DEVICES, "mode=755,size=1m")
+        for path, found in kept:
+            if not os.path.lexists(path):
+                _show(path, found)
+            os.close(found)
+        _mount("none", folder, "none", _MS_REMOUNT | _MS_BIND | _MS_READ_ONLY)
+    os.umask(before)
+
+
+def _show(path: str, found: int) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    kind = os.fstat(found).st_mode & 0o170000
+    if kind == 0o120000:
+        os.symlink(os.readlink("", dir_fd=found), path)
+        return
+    if kind == 0o040000:
+        os.mkdir(path)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_CLOEXEC))
+    _mount(f"/proc/self/fd/{found}", path, "none", _MS_BIND | _MS_RECURSIVE)
+
+
+def _switch_user(user: int, group: int) -> None:
+    """Become an ordinary user for good: the kernel takes the capabilities away with root's id."""
+    _drop_bounding_set()
+    os.setgroups([group])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
+def _drop_bounding_set() -> None:
     capability = 0
     while prctl(_PR_CAPBSET_DROP, capability) == 0:
         capability += 1
+
+
+def _drop_capabilities() -> None:
+    _drop_bounding_set()
     prctl(_PR_SET_SECUREBITS, _SECUREBITS)  # refused to an ordinary user, who needs none of it
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     call("capset", _NR_CAPSET, header, (ctypes.c_uint32 * 6)())
@@ -142,7 +213,7 @@ def scope_signals(parent: int) -> None:
     raise OSError("Landlock does not keep signals inside")
 
 
-def _restrict_files(abi: int, paths: list[tuple[str, str]]) -> None:
+def _restrict_files(abi: int, paths: list[tuple[str, str]], ports: list[int]) -> None:
     """Landlock; a path that isn't there is skipped, since there is nothing to allow."""
     handled = (1 << 16) - 1 if abi >= 5 else (1 << 15) - 1
     attributes = _Ruleset(handled, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)
@@ -160,6 +231,9 @@ def _restrict_files(abi: int, paths: list[tuple[str, str]]) -> None:
             rule = _PathBeneath(allowed, folder)
             call(f"landlock_add_rule {path}", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
         os.close(folder)
+    for port in ports if abi >= 4 else ():
+        door = _Port(_CONNECT_TCP, port)
+        call(f"landlock_add_rule port {port}", _NR_LANDLOCK_ADD, ruleset, 2, ctypes.byref(door), 0)
     call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
     os.close(ruleset)
 
@@ -193,7 +267,8 @@ def confine(options: dict[str, list[str]], paths: list[tuple[str, str]], keep: s
     if "drop" in options:
         _drop_capabilities()
     if "landlock" in options:
-        _restrict_files(int(options["landlock"][0]), paths)
+        ports = [int(route.partition(":")[0]) for route in options.get("forward", [])]
+        _restrict_files(int(options["landlock"][0]), paths, ports)
     for limit in options.get("rlimit", []):
         number, value = map(int, limit.split(":"))
         hard = resource.getrlimit(number)[1]
@@ -212,6 +287,8 @@ def _become(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: l
     """Confine this process and run the program in it; returns never."""
     status = int(options["status"][0])
     try:
+        for group in options.get("cgroup", []):
+            os.write(int(group), b"0")
         confine(options, paths, {status}, channel)
         os.write(status, b"ok")
     except BaseException as error:
@@ -224,8 +301,8 @@ def _become(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: l
         os._exit(127)
 
 
-def _connect_for(listener: int, path: str) -> None:
-    """Answer one `connect`: put a socket that is connected to `path` in the place of the program's own.
+def _connect_for(listener: int, target: int) -> None:
+    """Answer one `connect`: put a socket connected to `target`, a path's descriptor, in the place of the program's own.
 
     The address the program gave is never read, so there is nothing to swap between check and use.
     """
@@ -235,7 +312,7 @@ def _connect_for(listener: int, path: str) -> None:
     answer = _Answer(asked.id, 0, 0, 0)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        connection.connect(path)
+        connection.connect(f"/proc/self/fd/{target}")
         added = _AddDescriptor(asked.id, 1, connection.fileno(), asked.arguments[0], 0)
         if _libc.ioctl(listener, ctypes.c_ulong(_NOTIFY_ADD_FD), ctypes.byref(added)) < 0:
             answer.error = -ctypes.get_errno()
@@ -249,21 +326,29 @@ def _connect_for(listener: int, path: str) -> None:
 def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv: list[str]) -> None:
     """Run the program as a child of this process, which outlives it to end what it leaves behind."""
     status, parent = int(options["status"][0]), int(options.get("parent", ["0"])[0])
-    scoped = "scope" in options
-    if scoped:
-        try:
+    scoped, connect = "scope" in options, options.get("connect", [None])[0]
+    try:
+        target = -1 if connect is None else os.open(connect, os.O_PATH | os.O_CLOEXEC)
+        if "cover" in options:
+            _cover(options["cover"], paths)
+        if scoped:
             scope_signals(parent)
-        except OSError as error:
-            os.write(status, str(error).encode())
-            os._exit(126)
+        if "user" in options:
+            _switch_user(*map(int, options["user"][0].split(":")))
+        for folder in options.get("cwd", []):
+            os.chdir(folder)
+    except OSError as error:
+        os.write(status, str(error).encode())
+        os._exit(126)
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _signal.signal(_signal.SIGTERM, lambda *_: finish(status, scoped, _signal.SIGKILL))
-    if parent:
+    if parent or "user" in options:  # a change of user forgets what bubblewrap asked for
         prctl(_PR_SET_PDEATHSIG, _signal.SIGTERM)
     if os.getppid() != parent:  # 0 where this is the first process of a namespace
         os._exit(126)
-    connect = options.get("connect", [None])[0]
     ours, theirs = _socket.socketpair() if connect else (None, None)
+    for route in options.get("forward", []):
+        _forward(status, *route.split(":", 1))
     child = os.fork()
     if child == 0:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
@@ -288,9 +373,25 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
             elif descriptor == status:
                 finish(status, scoped, _signal.SIGKILL)
             elif event & select.POLLIN:
-                _connect_for(listener, str(connect))
+                _connect_for(listener, target)
             else:
                 poll.unregister(listener)
+
+
+def _forward(status: int, port: str, path: str) -> None:
+    """Start the loopback forwarder, or say why it doesn't."""
+    import forwarder
+
+    def hide() -> None:
+        _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+        prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
+        prctl(_PR_SET_DUMPABLE, 0)
+
+    try:
+        forwarder.start(int(port), path, hide)
+    except OSError as error:
+        os.write(status, f"127.0.0.1:{port} can't be forwarded: {error}".encode())
+        os._exit(126)
 
 
 def finish(status: int, scoped: bool, code: int) -> None:

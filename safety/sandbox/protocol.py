@@ -78,6 +78,17 @@ class Mount(BaseModel):
     writable: bool = False
 
 
+class Loopback(BaseModel):
+    """A port of the program's own network namespace that leads to a Unix socket, and nowhere else."""
+
+    model_config = ConfigDict(frozen=True)
+
+    socket: Path
+    """The Unix socket outside; it is mounted, too."""
+    port: int = Field(default=8000, ge=1024, le=65535)
+    """On 127.0.0.1 inside; every program has a network of its own, so the number may be the same for all."""
+
+
 class Command(BaseModel):
     """One program to run in the sandbox.
 
@@ -95,6 +106,9 @@ class Command(BaseModel):
     """The whole environment; nothing is inherited."""
     stdin: bytes = b""
     limits: Limits = Limits()
+    loopback: Loopback | None = None
+    """For programs that speak TCP alone. Refused by a sandbox without network namespace, where the port would be the
+    host's."""
     use: Use = Use.FOREIGN_AGENT
     """What it is run for. One that isn't named is held to the strictest rule."""
     nested: Limits | None = None
