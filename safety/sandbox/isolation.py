@@ -10,15 +10,19 @@ import platform
 import resource
 import shutil
 import stat
+import subprocess
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-from ...core import ConfigurationError
+from ...core import ConfigurationError, SandboxUnavailable
+from . import forwarder as _forwarder  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from . import launcher as _launcher  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from .protocol import Command, Layer, Mount
 from .seccomp import assemble
+from .users import GROUP, DedicatedUser, closed_to_others
 
 LANDLOCK_ALONE = 6
 """The first version that keeps signals inside (Linux 6.12): without namespaces nothing else does."""
@@ -48,11 +52,13 @@ class Isolation(StrEnum):
     """Process group, empty environment, closed descriptors and rlimits alone: no sandbox, and never chosen unasked."""
 
 
-_BASE = frozenset({Layer.PROCESS_GROUP, Layer.EMPTY_ENVIRONMENT, Layer.CLOSED_DESCRIPTORS, Layer.RLIMITS})
+_BASE = frozenset(
+    {Layer.PROCESS_GROUP, Layer.EMPTY_ENVIRONMENT, Layer.CLOSED_DESCRIPTORS, Layer.RLIMITS, Layer.WATCH}
+)
 
 
 def layers_of(isolation: Isolation) -> frozenset[Layer]:
-    """The layers that a set consists of on this machine."""
+    """The layers that a set consists of on this machine, whoever the program runs as and whatever bounds it."""
     if isolation is Isolation.NONE:
         return _BASE
     found = _BASE | {Layer.SECCOMP}
@@ -85,30 +91,75 @@ def environment(command: Command) -> dict[str, str]:
     return {"PATH": programs, "HOME": work, "TMPDIR": work, "USER": "sandbox", "LANG": "C.UTF-8", **command.env}
 
 
-def wrap(command: Command, isolation: Isolation, status: int) -> list[str]:
+@cache
+def can_disable_user_namespaces() -> bool:
+    """Whether this bubblewrap can forbid further user namespaces (0.8.0 and later)."""
+    path = bubblewrap()
+    shown = subprocess.run([path, "--help"], capture_output=True, check=False).stdout if path else b""
+    return b"--disable-userns" in shown
+
+
+@cache
+def can_mount() -> bool:
+    """Whether this process holds the capability (CAP_SYS_ADMIN) that mounts need."""
+    with open("/proc/self/status") as file:
+        held = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    return bool(held & 1 << 21)
+
+
+def unreachable(command: Command, isolation: Isolation, user: DedicatedUser) -> list[Path]:
+    """Folders that keep a dedicated user from the command's paths, and that can't be covered here."""
+    if isolation is Isolation.BUBBLEWRAP or can_mount():
+        return []
+    return _closed(command, user)
+
+
+def wrap(
+    command: Command,
+    isolation: Isolation,
+    status: int,
+    *,
+    user: DedicatedUser | None = None,
+    groups: Sequence[int] = (),
+) -> list[str]:
     """The argument vector that runs a command under a set of layers.
 
     Args:
         command: the program; its work folder exists.
         isolation: the set of layers.
         status: descriptor, inherited by the launcher, that says `ok` once the program is confined, and how it ended.
+        user: whom the program runs as; Pawl's own user if none.
+        groups: descriptors, inherited by the launcher, of the control groups that the program joins.
 
     Raises:
         ConfigurationError: a path is relative, or more than one socket is mounted.
+        SandboxUnavailable: the command asks for a loopback port where there is no network namespace.
     """
     for path in (command.work, *(mount.path for mount in command.mounts)):
         if not path.is_absolute():
             raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
-    argv = [_python(), "-I", "-S", "-c", _LAUNCH, f"status={status}", *_rlimits(command, isolation)]
+    if command.loopback is not None and isolation is not Isolation.BUBBLEWRAP:
+        raise SandboxUnavailable(
+            f"The program asks for a port of its own, 127.0.0.1:{command.loopback.port}, but the {isolation} sandbox "
+            "has no network namespace, so that the port would be the host's. Install bubblewrap (apt install "
+            "bubblewrap), or let the program use the Unix socket."
+        )
+    argv = [_python(), "-I", "-S", "-c", _LAUNCH, f"status={status}", f"cwd={command.work}"]
+    argv += _rlimits(command, isolation, user)
+    argv += [f"cgroup={descriptor}" for descriptor in groups]
+    if user is not None:
+        argv += [f"user={user.id}:{GROUP}"]
     program = [*command.argv]
     if command.nested is not None:
         program += _confinement(command.model_copy(update={"limits": command.nested}), isolation)
     if isolation is Isolation.BUBBLEWRAP:
         argv += _confined_by_namespaces(command)
-        return [*_namespaces(command), "--", *argv, "--", *program]
+        return [*_namespaces(command, user), "--", *argv, "--", *program]
     argv += [f"parent={os.getpid()}"]
     if isolation is Isolation.LANDLOCK:
         argv += ["scope=1", *_confined_by_landlock(command)]
+        if user is not None:
+            argv += [f"cover={path}" for path in _closed(command, user)]
     return [*argv, "--", *program]
 
 
@@ -118,7 +169,7 @@ def _confinement(command: Command, isolation: Isolation) -> list[str]:
         raise ConfigurationError("A warm process was to run without a sandbox: expected bubblewrap or Landlock.")
     child = command.model_copy(update={"nested": None})
     how = _confined_by_namespaces(child) if isolation is Isolation.BUBBLEWRAP else _confined_by_landlock(child)
-    return [f"isolation={isolation}", *_rlimits(command, isolation), *how]
+    return [f"isolation={isolation}", *_rlimits(command, isolation, None), *how]
 
 
 def _confined_by_namespaces(command: Command) -> list[str]:
@@ -171,27 +222,53 @@ def _landlock(command: Command, extra: tuple[str, ...]) -> list[str]:
     return rules
 
 
-def _namespaces(command: Command) -> list[str]:
-    """Bubblewrap's own arguments: every namespace, no capability, a root with nothing but what is readable."""
-    arguments = [str(bubblewrap()), "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
-    arguments += ["--cap-drop", "ALL", "--proc", "/proc", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
+def _closed(command: Command, user: DedicatedUser) -> list[Path]:
+    seen = [mount.path for mount in command.mounts if not _is(stat.S_ISSOCK, mount.path)]
+    return closed_to_others([*map(Path, _readable()), command.work, *seen], user.id)
+
+
+def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
+    """Bubblewrap's own arguments: every namespace, no capability, a root with nothing but what is readable.
+
+    With a dedicated user the mounts are made by root, who reaches every path, and the launcher, which is left what a
+    change of user takes, changes to that user first of all.
+    """
+    arguments = [str(bubblewrap()), "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+    arguments += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    if user is not None:
+        for capability in ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"):
+            arguments += ["--cap-add", capability]
+    else:
+        forbid = command.nested is None and can_disable_user_namespaces()
+        arguments += ["--unshare-user", *(["--disable-userns"] if forbid else [])]
+    arguments += ["--proc", "/proc", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
     arguments += ["--dev", "/dev"] if command.nested is None else _to_nest()
     arguments += ["--as-pid-1"]  # the launcher hides its descriptors; bubblewrap's own first process doesn't
     for path in filter(os.path.exists, _PROC_OF_THE_KERNEL if command.nested is None else ()):
         arguments += ["--ro-bind", path, path]
+    mounts = (*command.mounts, Mount(path=command.work, writable=True))
+    if command.loopback is not None:
+        mounts = (*mounts, Mount(path=command.loopback.socket))
+    for parent in _parents((*map(Path, _readable()), *(mount.path for mount in mounts))):
+        arguments += ["--perms", "0755", "--dir", parent]  # else those that root makes are closed to others
     for path in (*_readable(), _CPU):
         if os.path.islink(path):
             arguments += ["--symlink", os.readlink(path), path]
         elif os.path.exists(path):
             arguments += ["--ro-bind", path, path]
-    mounts = (*command.mounts, Mount(path=command.work, writable=True))
     for mount in sorted(mounts, key=lambda mount: len(mount.path.parts)):
         device = _is(stat.S_ISCHR, mount.path)
         bind = "--dev-bind" if device else "--bind" if mount.writable else "--ro-bind"
         arguments += [bind, str(mount.path), str(mount.path)]
     for path in ("/tmp", "/dev", "/"):  # noqa: S108
         arguments += ["--remount-ro", path]
-    return [*arguments, "--chdir", str(command.work)]
+    return [*arguments, "--chdir", "/"]
+
+
+def _parents(paths: Sequence[Path]) -> list[str]:
+    """The folders above these paths, outermost first."""
+    found = {parent for path in paths for parent in path.parents if parent != Path("/") and not parent.is_symlink()}
+    return [str(path) for path in sorted(found, key=lambda path: len(path.parts))]
 
 
 def _to_nest() -> list[str]:
@@ -207,17 +284,20 @@ def _to_nest() -> list[str]:
     return arguments
 
 
-def _rlimits(command: Command, isolation: Isolation) -> list[str]:
+def _rlimits(command: Command, isolation: Isolation, user: DedicatedUser | None) -> list[str]:
     limits = command.limits
     values = {
         resource.RLIMIT_CPU: limits.cpu_seconds,
         resource.RLIMIT_FSIZE: limits.file_bytes,
         resource.RLIMIT_NOFILE: 512,
         resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_DATA: limits.total_memory_bytes,
     }
     if limits.memory_bytes:
         values[resource.RLIMIT_AS] = limits.memory_bytes
-    if os.getuid() != 0:  # the kernel doesn't count processes of root
+    if user is not None:
+        values[resource.RLIMIT_NPROC] = limits.processes + 1  # the launcher
+    elif os.getuid() != 0:  # the kernel doesn't count processes of root
         shared = isolation is not Isolation.BUBBLEWRAP
         values[resource.RLIMIT_NPROC] = limits.processes + (_tasks_of_user() if shared else 0)
     return [f"rlimit={number}:{value}" for number, value in sorted(values.items())]

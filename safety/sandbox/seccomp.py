@@ -51,18 +51,20 @@ _OWN_PROCESS_ONLY = {
 
 _SOCKET, _CONNECT, _SOCKETPAIR, _CLONE, _CLONE3, _IOCTL = 41, 42, 53, 56, 435, 16
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
+_AF_UNIX, _AF_INET, _SOCK_STREAM, _SOCK_TYPE_MASK, _IPPROTO_TCP = 1, 2, 1, 0xF, 6
 
 
-def assemble(*, shared: bool, connect: bool, nested: bool = False) -> bytes:
+def assemble(*, shared: bool, connect: bool, loopback: bool = False, nested: bool = False) -> bytes:
     """The filter's instructions, eight bytes each.
 
-    Sockets may be Unix streams alone: no network, and no datagram that names its receiver.
+    Sockets may be Unix streams alone: no network, and no datagram that names its receiver. With `loopback`, TCP too.
 
     Args:
         shared: whether the program shares the host's process ids and files, because it has no namespaces. Then
             it may change no file's metadata and touch no other process's limits. (Landlock keeps its signals inside.)
         connect: with `shared`, whether a supervisor answers `connect` (user notification) or it is refused.
+        loopback: whether the program has a network namespace of its own, with nothing but `lo` in it, and may make TCP
+            sockets there.
         nested: whether the program makes namespaces for its children, and puts a filter without this on each.
     """
     code = [_jump(_EQUAL, _ARCH_X86_64, 1, 0, load=4), _end(_KILL)]
@@ -77,7 +79,17 @@ def assemble(*, shared: bool, connect: bool, nested: bool = False) -> bytes:
         _op(_EQUAL, _SOCK_STREAM, 0, 1),
         *_allow_else_refuse(),
     )
-    code += [_when(_SOCKET, *unix_stream), _when(_SOCKETPAIR, *unix_stream)]
+    tcp = (
+        _jump(_EQUAL, _AF_INET, 0, 7, load=_argument(0)),
+        _op(_LOAD, _argument(1)),
+        _op(_AND, _SOCK_TYPE_MASK),
+        _op(_EQUAL, _SOCK_STREAM, 0, 4),
+        _op(_LOAD, _argument(2)),  # a stream may be MPTCP or SCTP, too, which Landlock doesn't know
+        _op(_EQUAL, 0, 1, 0),
+        _op(_EQUAL, _IPPROTO_TCP, 0, 1),
+        _end(_ALLOW),
+    )
+    code += [_when(_SOCKET, *(tcp if loopback else ()), *unix_stream), _when(_SOCKETPAIR, *unix_stream)]
     code += [_refuse_values(_IOCTL, 1, (_TIOCSTI, _TIOCLINUX))]
     if shared:
         code += [_refuse(number) for number in _WHERE_SHARED.values()]
