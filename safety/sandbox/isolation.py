@@ -52,9 +52,7 @@ class Isolation(StrEnum):
     """Process group, empty environment, closed descriptors and rlimits alone: no sandbox, and never chosen unasked."""
 
 
-_BASE = frozenset(
-    {Layer.PROCESS_GROUP, Layer.EMPTY_ENVIRONMENT, Layer.CLOSED_DESCRIPTORS, Layer.RLIMITS, Layer.WATCH}
-)
+_BASE = frozenset({Layer.PROCESS_GROUP, Layer.EMPTY_ENVIRONMENT, Layer.CLOSED_DESCRIPTORS, Layer.RLIMITS, Layer.WATCH})
 
 
 def layers_of(isolation: Isolation) -> frozenset[Layer]:
@@ -114,6 +112,17 @@ def unreachable(command: Command, isolation: Isolation, user: DedicatedUser) -> 
     return _closed(command, user)
 
 
+def check_paths(command: Command) -> None:
+    """Refuse a command whose paths depend on where Pawl runs.
+
+    Raises:
+        ConfigurationError: one is relative.
+    """
+    for path in (command.work, *(mount.path for mount in command.mounts)):
+        if not path.is_absolute():
+            raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
+
+
 def wrap(
     command: Command,
     isolation: Isolation,
@@ -135,9 +144,7 @@ def wrap(
         ConfigurationError: a path is relative, or more than one socket is mounted.
         SandboxUnavailable: the command asks for a loopback port where there is no network namespace.
     """
-    for path in (command.work, *(mount.path for mount in command.mounts)):
-        if not path.is_absolute():
-            raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
+    check_paths(command)
     if command.loopback is not None and isolation is not Isolation.BUBBLEWRAP:
         raise SandboxUnavailable(
             f"The program asks for a port of its own, 127.0.0.1:{command.loopback.port}, but the {isolation} sandbox "
@@ -169,7 +176,13 @@ def _confinement(command: Command, isolation: Isolation) -> list[str]:
         raise ConfigurationError("A warm process was to run without a sandbox: expected bubblewrap or Landlock.")
     child = command.model_copy(update={"nested": None})
     how = _confined_by_namespaces(child) if isolation is Isolation.BUBBLEWRAP else _confined_by_landlock(child)
-    return [f"isolation={isolation}", *_rlimits(command, isolation, None), *how]
+    limits = command.limits
+    bounds = [
+        f"seconds={limits.wall_seconds}",
+        f"memory={limits.total_memory_bytes}",
+        f"scratch={limits.scratch_bytes}",
+    ]
+    return [f"isolation={isolation}", *bounds, *_rlimits(command, isolation, None), *how]
 
 
 def _confined_by_namespaces(command: Command) -> list[str]:

@@ -13,7 +13,7 @@ file only carries it out. It imports no package and little of the standard libra
 | parent=PID | end everything when this process, the launcher's parent, ends (bubblewrap sees to that itself) |
 | scope=1 | keep signals inside a Landlock domain, so that one call can end everything in it |
 | connect=PATH | `connect`, of whatever address, reaches this Unix socket and nothing else |
-| cover=FOLDER | show nothing of this folder, which the user can't pass, but the paths above, by mounts of this run's own |
+| cover=FOLDER | hide this folder, which the user can't pass, and show in its place the paths above that lie in it |
 | user=UID:GROUP | become this user, with a group of the same number and one more |
 | cwd=FOLDER | go there, once the user is who it will be |
 | cgroup=FD | a control group's list of processes, which the program joins |

@@ -1,11 +1,13 @@
 """The sandbox of this machine: `default_sandbox()` takes the strongest set of layers that works here, or refuses.
 
 sandbox = default_sandbox()
-result = await sandbox.run(Command(argv=("python3", "agent.py"), work=folder))
+result = await sandbox.run(Command(argv=("python3", "agent.py"), work=folder, use=Use.SCAFFOLD))
 """
 
+import contextlib
 import os
 import platform
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -15,11 +17,25 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ...core import SandboxUnavailable
-from .isolation import LANDLOCK_ALONE, Isolation, bubblewrap, environment, landlock_abi, layers_of, wrap
-from .process import run_process
-from .protocol import Command, Layer, Result, Sandbox
+from . import cgroups
+from .isolation import (
+    LANDLOCK_ALONE,
+    Isolation,
+    bubblewrap,
+    check_paths,
+    environment,
+    landlock_abi,
+    layers_of,
+    unreachable,
+    wrap,
+)
+from .process import Confined, run_process
+from .protocol import Command, Ending, Layer, Result, Sandbox, Use
+from .rules import GET_A_SET, Guarantee, advice, guarantees, missing
+from .users import DedicatedUser, borrow_user, why_no_user
 
-_ADVICE = "Install bubblewrap (apt install bubblewrap), or run on Linux 6.12 or later with Landlock and seccomp."
+_SETS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)
+_ADVICE = f"{GET_A_SET[0].upper()}{GET_A_SET[1:]}."
 
 
 class LayerReport(BaseModel):
@@ -40,31 +56,103 @@ class LocalSandbox:
 
     @property
     def layers(self) -> frozenset[Layer]:
-        """The layers that are active for every run."""
-        return layers_of(self.isolation)
+        """The layers that are active here; a run whose folders are closed to others goes without `DEDICATED_USER`."""
+        found = layers_of(self.isolation)
+        if os.getuid() != 0:
+            found |= {Layer.ORDINARY_USER}
+        if self.isolation is Isolation.NONE:
+            return found
+        if not why_no_user_under(self.isolation):
+            found |= {Layer.DEDICATED_USER}
+        bounded = cgroups.find().places
+        if "pids" in bounded:
+            found |= {Layer.PIDS_CGROUP}
+        if "memory" in bounded:
+            found |= {Layer.MEMORY_CGROUP}
+        return found
 
     async def run(self, command: Command) -> Result:
         """Run a command to its end; never raises for what the program does.
 
         Raises:
-            SandboxUnavailable: the program could not be confined, and was not started.
-            ConfigurationError: a path of the command is relative, or it mounts more than one socket.
+            SandboxUnavailable: a guarantee that the command's use requires is missing, or the program could not be
+                confined. It was not started.
+            ConfigurationError: a path of the command is relative, can't be read by the user that the program would
+                run as, or it mounts more than one socket.
         """
-        answer, tell = os.pipe()
+        check_paths(command)
+        with contextlib.ExitStack() as held:
+            layers, user = self._choose_user(command, held)
+            lacking = missing(command.use, layers)
+            if lacking:
+                raise SandboxUnavailable(
+                    f"The {self.isolation} sandbox gives no {', no '.join(lacking)} to this run, which "
+                    f"{command.use} requires. {advice(lacking)}."
+                )
+            writable = [
+                command.work,
+                *(mount.path for mount in command.mounts if mount.writable and mount.path.is_dir()),
+            ]
+            if user is not None:
+                _hand_over(command, writable, user)
+            try:
+                return await self._run(command, layers, user, writable)
+            finally:
+                if user is not None:
+                    _take_back(writable)
+
+    async def _run(
+        self, command: Command, layers: frozenset[Layer], user: DedicatedUser | None, writable: Sequence[Path]
+    ) -> Result:
+        group = None
+        if layers & {Layer.PIDS_CGROUP, Layer.MEMORY_CGROUP}:
+            limits = command.limits
+            try:
+                group = cgroups.open_group(processes=limits.processes, memory=limits.total_memory_bytes)
+            except OSError as error:
+                raise SandboxUnavailable(f"No control group can be made any more: {error}.") from error
+        descriptors = group.descriptors if group is not None else ()
         try:
-            argv = wrap(command, self.isolation, tell)
-        except BaseException:
-            os.close(answer)
-            os.close(tell)
-            raise
-        confined = await run_process(
-            argv,
-            status=(answer, tell),
-            env=environment(command),
-            cwd=command.work,
-            stdin=command.stdin,
-            limits=command.limits,
-        )
+            answer, tell = os.pipe()
+            try:
+                argv = wrap(command, self.isolation, tell, user=user, groups=descriptors)
+            except BaseException:
+                os.close(answer)
+                os.close(tell)
+                raise
+            confined = await run_process(
+                argv,
+                status=(answer, tell),
+                env=environment(command),
+                cwd=command.work,
+                stdin=command.stdin,
+                limits=command.limits,
+                inherit=(*descriptors, *([user.lock] if user is not None else [])),
+                user=None if user is None else user.id,
+                writable=writable,
+                watch_memory=Layer.MEMORY_CGROUP not in layers,
+            )
+            killed = group is not None and group.killed()
+        finally:
+            if group is not None:
+                await group.remove()
+        result = self._checked(confined)
+        return result.model_copy(update={"ending": Ending.MEMORY_LIMIT}) if killed else result
+
+    def _choose_user(
+        self, command: Command, held: contextlib.ExitStack
+    ) -> tuple[frozenset[Layer], DedicatedUser | None]:
+        """A user of its own where one can be had for this run, and the layers that are active with it."""
+        layers = self.layers
+        if Layer.DEDICATED_USER not in layers:
+            return layers, None
+        nested = command.nested is not None and self.isolation is Isolation.BUBBLEWRAP
+        user = None if nested else held.enter_context(borrow_user())
+        if user is None or unreachable(command, self.isolation, user):
+            return layers - {Layer.DEDICATED_USER}, None
+        return layers, user
+
+    def _checked(self, confined: Confined) -> Result:
         if not confined.launched and confined.message:
             raise SandboxUnavailable(f"The program was not started: {confined.message}. {_ADVICE}")
         if not confined.launched and not _was_stopped(confined.result):
@@ -77,7 +165,8 @@ def default_sandbox(isolation: Isolation | None = None) -> Sandbox:
     """The strongest sandbox that works on this machine.
 
     Args:
-        isolation: take this set of layers and no other. `Isolation.NONE` is never chosen unless it is named here.
+        isolation: take this set of layers and no other. `Isolation.NONE` is never chosen unless it is named here, and
+            runs nothing but what is marked `Use.TRUSTED`.
 
     Raises:
         SandboxUnavailable: no set works, or not the one that was named.
@@ -88,10 +177,14 @@ def default_sandbox(isolation: Isolation | None = None) -> Sandbox:
             raise SandboxUnavailable(f"No {isolation} sandbox here: {reason}. {_ADVICE}")
         return LocalSandbox(isolation)
     reasons: list[str] = []
-    for candidate in (Isolation.BUBBLEWRAP, Isolation.LANDLOCK):
+    for candidate in _SETS:
         reason = why_not(candidate)
         if not reason:
-            return LocalSandbox(candidate)
+            sandbox = LocalSandbox(candidate)
+            lacking = missing(Use.SCAFFOLD, sandbox.layers)
+            if not lacking:
+                return sandbox
+            reason = f"it gives no {', no '.join(lacking)}: {advice(lacking)}"
         reasons.append(f"{candidate}: {reason}")
     raise SandboxUnavailable(f"This machine offers no sandbox ({'; '.join(reasons)}). {_ADVICE}")
 
@@ -105,12 +198,31 @@ def why_not(isolation: Isolation) -> str:
         return "bwrap is not on the PATH"
     if isolation is Isolation.LANDLOCK and landlock_abi() < LANDLOCK_ALONE:
         return f"the kernel's Landlock is version {landlock_abi()}, and {LANDLOCK_ALONE} or later is needed"
-    with tempfile.TemporaryDirectory(prefix="pawl-probe-") as folder:
+    if isolation is not Isolation.NONE and not why_no_user_under(isolation):
+        return ""
+    return _trial(isolation, dedicated=False)
+
+
+@cache
+def why_no_user_under(isolation: Isolation) -> str:
+    """Why runs under a set of layers have no user of their own here; empty where they have one."""
+    return why_no_user() or _trial(isolation, dedicated=True)
+
+
+def _trial(isolation: Isolation, *, dedicated: bool) -> str:
+    """Run a shell under a set of layers; empty where it answers as it must, else what went wrong."""
+    with tempfile.TemporaryDirectory(prefix="pawl-probe-") as folder, contextlib.ExitStack() as held:
         command = Command(argv=("/bin/sh", "-c", "exit 7"), work=Path(folder).resolve())
+        user = held.enter_context(borrow_user()) if dedicated else None
+        if user is not None:
+            user.own(command.work)
+            closed = unreachable(command, isolation, user)
+            if closed:
+                return f"it couldn't pass {', '.join(map(str, closed))} to its programs"
         answer, tell = os.pipe()
         try:
             trial = subprocess.run(
-                wrap(command, isolation, tell),
+                wrap(command, isolation, tell, user=user),
                 env=environment(command),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -133,9 +245,11 @@ def why_not(isolation: Isolation) -> str:
 
 def probe() -> Sequence[LayerReport]:
     """What `pawl doctor` shows: every layer, whether the default sandbox has it, and why or why not."""
-    refused = {isolation: why_not(isolation) for isolation in (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)}
+    refused = {isolation: why_not(isolation) for isolation in _SETS}
     chosen = next((isolation for isolation, reason in refused.items() if not reason), None)
-    active = layers_of(chosen) if chosen else frozenset[Layer]()
+    active = LocalSandbox(chosen).layers if chosen else frozenset[Layer]()
+    bounds = cgroups.find()
+    root = os.getuid() == 0
     details = {
         Layer.NAMESPACES: refused[Isolation.BUBBLEWRAP] or f"bubblewrap at {bubblewrap()}",
         Layer.LANDLOCK: refused[Isolation.LANDLOCK] or f"version {landlock_abi()} of the kernel's interface",
@@ -143,12 +257,45 @@ def probe() -> Sequence[LayerReport]:
         Layer.PROCESS_GROUP: "a session of its own, ended as a whole",
         Layer.EMPTY_ENVIRONMENT: "nothing is inherited",
         Layer.CLOSED_DESCRIPTORS: "nothing is inherited but stdin, stdout and stderr",
-        Layer.RLIMITS: "memory, CPU, file size, open files, core"
-        + (" (processes are not bounded for root)" if os.getuid() == 0 else ", processes"),
+        Layer.RLIMITS: "memory, CPU, file size, open files, core, processes (which binds any user but root)",
+        Layer.WATCH: "wall clock, output, scratch, and memory where no cgroup bounds it",
+        Layer.DEDICATED_USER: (why_no_user_under(chosen) if chosen else why_no_user()) or "one user id a run",
+        Layer.ORDINARY_USER: "Pawl runs as root" if root else f"Pawl runs as user {os.getuid()}",
+        Layer.PIDS_CGROUP: bounds.reasons.get("pids", "a group a run"),
+        Layer.MEMORY_CGROUP: bounds.reasons.get("memory", "a group a run"),
     }
     return [LayerReport(layer=layer, present=layer in active, detail=details[layer]) for layer in Layer]
 
 
+def probe_guarantees() -> frozenset[Guarantee]:
+    """What the default sandbox's layers give together; nothing where there is no such sandbox."""
+    return guarantees(frozenset(report.layer for report in probe() if report.present))
+
+
+def _hand_over(command: Command, writable: Sequence[Path], user: DedicatedUser) -> None:
+    """Give a run's user what it may write, and let it reach what else it is given."""
+    for mount in command.mounts:
+        try:
+            mode = mount.path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        if stat.S_ISSOCK(mode):
+            user.share(mount.path)
+        elif not mount.writable:
+            user.check_readable(mount.path)
+    if command.loopback is not None:
+        user.share(command.loopback.socket)
+    for folder in writable:
+        user.own(folder)
+
+
+def _take_back(folders: Sequence[Path]) -> None:
+    """So that whoever has the same user id later finds the folders closed or another's."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            os.chown(folder, 0, 0, follow_symlinks=False)
+
+
 def _was_stopped(result: Result) -> bool:
     """Whether a run was ended from outside, which may come before the launcher has answered."""
-    return result.ending in {"timed_out", "output_limit"}
+    return result.ending not in {Ending.EXITED, Ending.SIGNALLED}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .protocol import Ending, Limits, Result
+from .watch import over_scratch, watch_tree
 
 _CHUNK = 1 << 16
 _GRACE_SECONDS = 5.0
@@ -65,6 +66,10 @@ async def run_process(
     cwd: Path,
     stdin: bytes,
     limits: Limits,
+    inherit: Sequence[int] = (),
+    user: int | None = None,
+    writable: Sequence[Path] = (),
+    watch_memory: bool = False,
 ) -> Confined:
     """Run a launcher's argument vector in a session of its own.
 
@@ -74,18 +79,28 @@ async def run_process(
         env: the whole environment.
         cwd: where it runs.
         stdin: what it reads.
-        limits: wall clock and output cap are applied here, the rest by the launcher.
+        limits: wall clock, output cap, scratch and memory of the tree are watched here, the rest is the launcher's.
+        inherit: further descriptors that the launcher gets.
+        user: whose the pipes become, so that the program can open /dev/stdout.
+        writable: folders that count as scratch.
+        watch_memory: whether memory of the tree is watched.
     """
     started = time.monotonic()
     try:
-        process = _spawn(argv, status[1], env, cwd, empty=not stdin)
+        process = _spawn(argv, (status[1], *inherit), env, cwd, empty=not stdin)
     except BaseException:
         os.close(status[0])
         raise
     finally:
         os.close(status[1])
     loop = asyncio.get_running_loop()
+    pipes = [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
+    if user is not None:
+        for pipe in pipes:
+            os.fchown(pipe.fileno(), user, user)
     over, exited, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    watching = asyncio.create_task(watch_tree(process.pid, limits, writable, memory=watch_memory))
+    watching.add_done_callback(lambda _: stop.set())
     watch = os.pidfd_open(process.pid)
     loop.add_reader(watch, lambda: (loop.remove_reader(watch), exited.set(), stop.set()))
     drains = [
@@ -109,26 +124,30 @@ async def run_process(
         loop.remove_reader(watch)
         os.close(watch)
         writer.cancel()
+        watching.cancel()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2):
-                    await asyncio.gather(writer, return_exceptions=True)
+                    await asyncio.gather(writer, watching, return_exceptions=True)
                     for drain in drains:
                         await drain.ended.wait()
         finally:
             for drain in drains:
                 drain.close()
             message = _read_status(status[0])
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):
-                        pipe.close()
+            for pipe in pipes:
+                with contextlib.suppress(OSError):
+                    pipe.close()
     said = message.decode(errors="replace").split()
     launched = said[:1] == ["ok"]
     cpu = max(cpu, lost_cpu)
     if launched and len(said) == 3:
         code, cpu = int(said[1]), max(float(said[2]), lost_cpu)
     ending, number = _ending(code, timed_out=timed_out, over=over.is_set())
+    if watching.done() and not watching.cancelled():
+        ending, number = watching.result(), int(signal.SIGKILL)
+    elif over_scratch(writable, limits):
+        ending = Ending.SCRATCH_LIMIT
     result = Result(
         ending=ending,
         status=number,
@@ -141,7 +160,7 @@ async def run_process(
 
 
 def _spawn(
-    argv: Sequence[str], status: int, env: Mapping[str, str], cwd: Path, *, empty: bool
+    argv: Sequence[str], inherit: Sequence[int], env: Mapping[str, str], cwd: Path, *, empty: bool
 ) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         argv,
@@ -151,7 +170,7 @@ def _spawn(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
-        pass_fds=(status,),
+        pass_fds=tuple(inherit),
         start_new_session=True,
     )
 
