@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.schema import CreateColumn
 
 from .errors import ConfigurationError, HomeDamaged
 
@@ -44,15 +45,20 @@ class Database:
         return cls(f"sqlite:///{path}")
 
     def create(self) -> None:
-        """Create the tables that are missing; safe to call from several processes at once.
+        """Create the tables that are missing, and bring those of an older Pawl up to date.
+
+        A table that gained columns gets them, with their defaults; one whose `info` names columns as `retired` loses
+        those. Safe to call from several processes at once.
 
         Raises:
             HomeDamaged: the file is not a database, or is cut or locked.
+            ConfigurationError: a table is of another version of Pawl, and can't be brought up to this one.
         """
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7261)")
             metadata.create_all(connection)
+            _upgrade(connection)
 
     @contextmanager
     def write(self) -> Generator[Connection]:
@@ -93,6 +99,26 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    """Add columns that tables of an older Pawl lack, and drop those that nothing fills any more."""
+    found = inspect(connection).get_multi_columns(filter_names=list(metadata.tables))
+    there = {name: {column["name"] for column in columns} for (_, name), columns in found.items()}
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            if column.name in there[table.name]:
+                continue
+            if not column.nullable and column.server_default is None:
+                raise ConfigurationError(
+                    f"The table {table.name!r} of this home lacks the column {column.name!r}: another version of Pawl "
+                    "made it. Use that version, or start another home with --home."
+                )
+            definition = CreateColumn(column).compile(connection)
+            connection.exec_driver_sql(f'ALTER TABLE "{table.name}" ADD COLUMN {definition}')
+        for name in table.info.get("retired", ()):
+            if name in there[table.name]:
+                connection.exec_driver_sql(f'ALTER TABLE "{table.name}" DROP COLUMN "{name}"')
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -1,5 +1,6 @@
 """Settings: one frozen object, read from `PAWL_*` variables and overridden by arguments."""
 
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -29,3 +30,9 @@ class Settings(BaseSettings):
     """CPU threads that the local model and the trainer may use."""
     workers: int = Field(default=2, ge=1)
     """Verifications that run side by side."""
+    prices: Path | None = None
+    """JSON file of prices for models that no table knows; see `pawl.safety.budget.prices`."""
+    cpu_usd_per_hour: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What an hour of one of this machine's CPU cores costs; none assumes a rented core's price, and says so."""
+    gpu_usd_per_second: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What a second of one GPU of your own costs; there is no default."""

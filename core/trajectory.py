@@ -5,9 +5,9 @@ scaffold that it describes; what the scaffold says of itself comes in as a `Note
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from .digest import digest_json
 
@@ -17,7 +17,10 @@ class _Frozen(BaseModel):
 
 
 class Usage(_Frozen):
-    """What something cost, in units that repeat exactly, and in CPU seconds, which don't."""
+    """What something took, in units that repeat exactly, and in seconds of hardware, which don't.
+
+    Money is put on it when it is metered (`safety.budget`).
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -25,7 +28,17 @@ class Usage(_Frozen):
     """Calls of a trusted verifier, counted whether or not a cache answered."""
     training_steps: int = 0
     cpu_seconds: float = 0.0
-    usd: float = 0.0
+    """Core-seconds of this machine."""
+    gpu_seconds: float = 0.0
+    """Seconds of one GPU of one's own; a hosted model's are in the price of its tokens."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_money(cls, data: Any) -> Any:
+        """Read what was stored when dollars were a field, which nothing ever filled."""
+        if isinstance(data, dict) and "usd" in data:
+            return {name: value for name, value in cast(dict[str, Any], data).items() if name != "usd"}
+        return cast(Any, data)
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -34,8 +47,13 @@ class Usage(_Frozen):
             verifications=self.verifications + other.verifications,
             training_steps=self.training_steps + other.training_steps,
             cpu_seconds=self.cpu_seconds + other.cpu_seconds,
-            usd=self.usd + other.usd,
+            gpu_seconds=self.gpu_seconds + other.gpu_seconds,
         )
+
+    @property
+    def repeatable(self) -> "Usage":
+        """Without the seconds of hardware, which differ between equal runs."""
+        return self.model_copy(update={"cpu_seconds": 0.0, "gpu_seconds": 0.0})
 
     @property
     def tokens(self) -> int:

@@ -120,7 +120,7 @@ def fixed_bill(request: RaceRequest, rules: RaceRules) -> Usage:
         output_tokens=one.output_tokens * rollouts,
         verifications=one.verifications * rollouts,
         cpu_seconds=one.cpu_seconds * rollouts,
-        usd=one.usd * rollouts,
+        gpu_seconds=one.gpu_seconds * rollouts,
     )
 
 

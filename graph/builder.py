@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from ..core import ConfigurationError, Usage, digest_json
+from ..nodes.charging import charge_of
 from ..nodes.context import Services, narrow
 from ..nodes.decision import Lever
 from ..nodes.house import HOUSE
@@ -154,7 +155,7 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
                 "The graph was run without its services. Run it by Session, or pass context=Services(...)."
             )
         services.kill_switch.check(state["campaign"])
-        services.budget.check()
+        services.budget.check(charge_of(state, spec.name))
         before = _cpu_seconds(services)
         update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
         candidate = state.get("candidate")

@@ -11,7 +11,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command
 from pydantic import JsonValue
 
-from ..core import BudgetExhausted, CampaignChanged, Home, Stopped, Usage
+from ..core import BudgetExhausted, CampaignChanged, Home, Stopped
 from ..core.faults import point
 from ..evals.judge_wire import Reveal
 from ..nodes.context import Services
@@ -202,7 +202,7 @@ class Run:
             event_id=f"{row.id}/revealed",
             kind="campaign.revealed",
             campaign=row.id,
-            body={"reveal": self.store.artifacts.put_json(_without_cpu_seconds(reveal))},
+            body={"reveal": self.store.artifacts.put_json(_repeatable(reveal))},
             trace_id=values["trace_id"],
         )
         stop = StopReason(values["stop"])
@@ -219,14 +219,10 @@ def changed(campaign: str) -> str:
     )
 
 
-def _without_cpu_seconds(reveal: Reveal) -> dict[str, JsonValue]:
+def _repeatable(reveal: Reveal) -> dict[str, JsonValue]:
     """The reveal as it is in every equal run."""
-    races = [race.model_copy(update={"usage": _repeatable(race.usage)}) for race in reveal.races]
+    races = [race.model_copy(update={"usage": race.usage.repeatable}) for race in reveal.races]
     return reveal.model_copy(update={"races": races}).model_dump(mode="json")
-
-
-def _repeatable(usage: Usage) -> Usage:
-    return usage.model_copy(update={"cpu_seconds": 0.0})
 
 
 def _event(campaign: str, part: Any) -> Event | None:

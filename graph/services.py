@@ -8,10 +8,8 @@ factory to swap a part:
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,13 +18,13 @@ from ..evals.registry import TaskEnvironment, load_task, task_names
 from ..evals.task import Item, Task
 from ..nodes.context import Rollouts, Services, TrainingBase
 from ..nodes.editor import ScaffoldEditor
-from ..nodes.evidence import BudgetLeft
 from ..nodes.feedback import FeedbackAgent
 from ..nodes.state import CampaignRules
 from ..release import Campaign
-from ..safety.budget import Budget
+from ..safety.budget import Meter, prices_of
 from ..safety.sandbox import Sandbox
 from ..serving.policy import Endpoint
+from .budget import LimitedBudget
 from .store import Store
 
 if TYPE_CHECKING:
@@ -58,48 +56,6 @@ class Factory(Protocol):
     ) -> AbstractAsyncContextManager[Services]:
         """Open the services, and close them when the context ends."""
         ...
-
-
-@dataclass
-class LimitedBudget:
-    """The limits of one campaign over the meter of its home."""
-
-    store: Store
-    campaign: str
-
-    def __post_init__(self) -> None:
-        # Only time in which somebody worked on the campaign counts, not time in which it waited for a person.
-        self._before = float(str(self.store.campaigns.get(self.campaign).settings.get("active_seconds", 0.0)))
-        self._since = time.monotonic()
-
-    def check(self) -> None:
-        """Return if the campaign may go on.
-
-        Raises:
-            BudgetExhausted: a limit is reached.
-        """
-        limits = self._limits()
-        active = self._before + time.monotonic() - self._since
-        if limits.seconds is not None:
-            self.store.change_settings(self.campaign, {"active_seconds": active})
-        self.store.meter.check(self.campaign, limits, started=time.time() - active)
-
-    def left(self) -> BudgetLeft:
-        """What may still be spent, limit by limit."""
-        limits, spent = self._limits(), self.store.meter.spent(self.campaign)
-
-        def rest(limit: float | None, used: float) -> float | None:
-            return None if limit is None else max(0.0, limit - used)
-
-        return BudgetLeft(
-            tokens=rest(limits.tokens, spent.tokens),
-            verifications=rest(limits.verifications, spent.verifications),
-            training_steps=rest(limits.training_steps, spent.training_steps),
-            usd=rest(limits.usd, spent.usd),
-        )
-
-    def _limits(self) -> Budget:
-        return Budget.model_validate(self.store.campaigns.get(self.campaign).settings["budget"])
 
 
 class LocalFactory:
@@ -186,6 +142,9 @@ class LocalFactory:
         async with AsyncExitStack() as stack:
             sandbox = self.sandbox()
             endpoint = await self.endpoint(home, settings)
+            prices = prices_of(settings, endpoint.base_model, own_hardware=endpoint.is_local)
+            budget = LimitedBudget(store, campaign.id, prices)
+            stack.callback(budget.close)
             task = load_task(
                 campaign.task,
                 TaskEnvironment(sandbox=sandbox, cache=home.verifications, workers=settings.workers),
@@ -207,9 +166,9 @@ class LocalFactory:
                 operations=store.operations,
                 campaigns=store.campaigns,
                 trajectories=store.trajectories,
-                meter=store.meter,
+                meter=Meter(store.db, prices),
                 kill_switch=store.kill_switch,
-                budget=LimitedBudget(store, campaign.id),
+                budget=budget,
                 task=task,
                 rollouts=_rollouts(task, store, policy, sandbox, home.root / "work" / campaign.id),
                 bootstrap=store.bootstrap,

@@ -21,7 +21,7 @@ from ..release import (
 from ..release.campaigns import campaigns_table
 from ..release.channels import channels_table
 from ..release.decisions import requests_table
-from ..safety.budget import Budget, Meter
+from ..safety.budget import Budget, Meter, Warnings
 
 
 class Store:
@@ -44,6 +44,7 @@ class Store:
         self.trajectories = TrajectoryIndex(self.db)
         self.kill_switch = KillSwitch(self.db)
         self.meter = Meter(self.db)
+        self.warnings = Warnings(self.db)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -80,6 +81,10 @@ class Store:
                 actor="rule:bootstrap",
             )
         return pointer.version
+
+    def budget(self, campaign: str) -> Budget:
+        """A campaign's limits."""
+        return Budget.model_validate(self.campaigns.get(campaign).settings["budget"])
 
     def set_budget(self, campaign: str, budget: Budget) -> None:
         """Replace a campaign's limits."""

@@ -1,13 +1,13 @@
 """The services that nodes call, and the narrowing that gives each node only what its spec declares."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..core import ArtifactStore, ConfigurationError, Trajectory, Version
 from ..evals.task import Item, Task
 from ..release import Campaigns, Channels, KillSwitch, Ledger, Operations, Registry, TrajectoryIndex
-from ..safety.budget import Meter
+from ..safety.budget import BudgetWarning, Charge, Meter, Scope
 from .evidence import BudgetLeft
 
 if TYPE_CHECKING:
@@ -42,12 +42,20 @@ class Bootstrap(Protocol):
 class CampaignBudget(Protocol):
     """The limits of the campaign that is run."""
 
-    def check(self) -> None:
+    def check(self, charge: Charge, scopes: Collection[Scope] = tuple(Scope)) -> None:
         """Return if the campaign may go on.
 
         Raises:
-            BudgetExhausted: a limit is reached.
+            LimitReached: a limit of one of the scopes is reached.
         """
+        ...
+
+    def warnings(self) -> list[BudgetWarning]:
+        """Limits of which 80 % are spent, and which nobody has been told of yet; call `told` with each."""
+        ...
+
+    def told(self, warning: BudgetWarning) -> None:
+        """Take note that a warning is in the ledger."""
         ...
 
     def left(self) -> BudgetLeft:

@@ -38,8 +38,23 @@ class RoundRecord(BaseModel):
     """What a person answered at the gate."""
 
 
+class UsdRates(BaseModel):
+    """About what usage costs, in US dollars: for weighing levers, never for counting."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_token: float = 0.0
+    output_token: float = 0.0
+    cpu_second: float = 0.0
+
+    def of(self, cost: Usage) -> float:
+        """The price of a cost."""
+        tokens = cost.input_tokens * self.input_token + cost.output_tokens * self.output_token
+        return tokens + cost.cpu_seconds * self.cpu_second
+
+
 class BudgetLeft(BaseModel):
-    """What the campaign may still spend; none is no limit."""
+    """What the campaign may still spend, in its narrowest scope; none is no limit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,6 +62,7 @@ class BudgetLeft(BaseModel):
     verifications: float | None = None
     training_steps: float | None = None
     usd: float | None = None
+    rates: UsdRates = UsdRates()
 
     def pays(self, cost: Usage) -> bool:
         """Whether every limit covers the cost."""
@@ -54,7 +70,7 @@ class BudgetLeft(BaseModel):
             (self.tokens, cost.tokens),
             (self.verifications, cost.verifications),
             (self.training_steps, cost.training_steps),
-            (self.usd, cost.usd),
+            (self.usd, self.rates.of(cost)),
         )
         return all(left is None or amount <= left for left, amount in pairs)
 

@@ -82,7 +82,7 @@ def _to_record(row: RoundRow, runtime: NodeRuntime) -> RoundRecord:
         after=target.after if target is not None else None,
         outcomes={race.race.value: race.outcome.value for race in row.races},
         promoted=row.promoted,
-        cost=row.usage.model_copy(update={"cpu_seconds": 0.0}) if row.usage else Usage(),
+        cost=row.usage.repeatable if row.usage else Usage(),
         scaffold=scaffold,
         response=row.approval.reason if row.approval is not None and row.approval.verdict == "respond" else "",
     )

@@ -1,7 +1,7 @@
 """What every node does the same way: idempotency keys, stored trajectories, progress, ledger events.
 
-Stored trajectories leave out what differs between equal runs (CPU seconds, trace ids), so that a resumed campaign
-ends with the digests of an unbroken one. The CPU seconds go to the meter instead.
+Stored trajectories leave out what differs between equal runs (seconds of hardware, trace ids), so that a resumed
+campaign ends with the digests of an unbroken one. The seconds go to the meter instead.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,11 +32,9 @@ def save_trajectories(store: ArtifactStore, trajectories: Sequence[Trajectory]) 
         trajectory.model_copy(
             update={
                 "trace_id": "",
-                "usage": trajectory.usage.model_copy(update={"cpu_seconds": 0.0}),
+                "usage": trajectory.usage.repeatable,
                 "steps": [
-                    step.model_copy(update={"usage": step.usage.model_copy(update={"cpu_seconds": 0.0})})
-                    if step.kind != "note"
-                    else step
+                    step.model_copy(update={"usage": step.usage.repeatable}) if step.kind != "note" else step
                     for step in trajectory.steps
                 ],
             }

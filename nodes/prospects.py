@@ -236,10 +236,7 @@ def _kept(evidence: RoundEvidence, record: RoundRecord) -> float:
 
 
 def _spent(evidence: RoundEvidence) -> Usage:
-    total = sum((one.usage for one in evidence.trajectories), Usage())
-    return total.model_copy(
-        update={"cpu_seconds": 0.0, "usd": math.fsum(one.usage.usd for one in evidence.trajectories)}
-    )
+    return sum((one.usage for one in evidence.trajectories), Usage()).repeatable
 
 
 def _round_cost(evidence: RoundEvidence) -> Usage:
@@ -247,7 +244,7 @@ def _round_cost(evidence: RoundEvidence) -> Usage:
     past = [record.cost for record in evidence.history]
     if not past:
         return _scaled(_spent(evidence), 2.0)
-    total = sum(past, Usage()).model_copy(update={"cpu_seconds": 0.0, "training_steps": 0})
+    total = sum(past, Usage()).repeatable.model_copy(update={"training_steps": 0})
     return _scaled(total, 1 / len(past))
 
 
@@ -257,5 +254,4 @@ def _scaled(usage: Usage, factor: float) -> Usage:
         output_tokens=math.ceil(usage.output_tokens * factor),
         verifications=math.ceil(usage.verifications * factor),
         training_steps=math.ceil(usage.training_steps * factor),
-        usd=usage.usd * factor,
     )

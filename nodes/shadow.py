@@ -89,7 +89,7 @@ def _request(state: State, runtime: NodeRuntime, candidate: Candidate, shadow_di
         "review_configs": [{"action_name": "promote", "allowed_decisions": ["approve", "edit", "reject", "respond"]}],
         "races": [race.model_dump(mode="json") for race in races],
         "decision": state["decision"].model_dump(mode="json"),
-        "cost": spent.model_copy(update={"cpu_seconds": 0.0}).model_dump(mode="json"),
+        "cost": spent.repeatable.model_dump(mode="json"),
         "shadow": shadow_digest,
         "rollback": candidate.parent,
     }

@@ -13,7 +13,7 @@ from ..core import Usage
 from ..evals.races import Outcome, Race, RaceRules
 from .decision import Decision, Diagnosis, Lever, Objective
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a key or model changes in a way that an older checkpoint can't be read by."""
 
 

@@ -8,21 +8,18 @@ A lease that has run out may be taken, and so may one whose holder is gone from 
 `kill -9` nobody waits.
 """
 
-import os
-import socket
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Column, Float, Integer, Row, String, Table, select
+from sqlalchemy import Column, Float, Integer, String, Table, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core import Conflict, Database, PawlError
 from ..core.database import metadata
 from ..core.faults import point
+from ..core.process import ProcessId
 from ..core.tables import insert_new, serialise
 
 leases_table = Table(
@@ -62,20 +59,13 @@ class Lease:
 
     def __enter__(self) -> "Lease":
         c = leases_table.c
-        mine = {
-            "token": self._token,
-            "host": socket.gethostname(),
-            "machine": _machine(),
-            "pid": os.getpid(),
-            "started": _start_time(os.getpid()),
-            "expires": time.time() + self._seconds,
-        }
+        mine = {**ProcessId.own().model_dump(), "token": self._token, "expires": time.time() + self._seconds}
         with self._db.write() as connection:
             serialise(connection, f"lease {self._campaign}")
             if not insert_new(connection, leases_table, {"campaign": self._campaign, **mine}):
                 holder = connection.execute(select(leases_table).where(c.campaign == self._campaign)).one()
                 left = holder.expires - time.time()
-                if left > 0 and not _is_gone(holder):
+                if left > 0 and not ProcessId.model_validate(holder).is_gone:
                     raise Conflict(
                         f"Campaign {self._campaign} is run by process {holder.pid} on {holder.host}, whose lease has "
                         f"{left:.0f} s to go. Wait for it or end it; `pawl status {self._campaign}` shows where it is."
@@ -125,31 +115,3 @@ class Lease:
                 return
             except (PawlError, SQLAlchemyError):
                 continue  # the next beat, or the caller's own renew, will tell
-
-
-def _machine() -> str:
-    """What pids are unique within: one boot of one kernel, one pid namespace."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-
-
-def _start_time(pid: int) -> str:
-    """When a process started, in clock ticks since boot (proc(5), stat field 22); empty if there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    state, *fields = stat.rpartition(")")[2].split()
-    return "" if state in "ZX" else fields[18]
-
-
-def _is_gone(holder: Row[Any]) -> bool:
-    if holder.machine != _machine():
-        return False
-    try:
-        os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False  # somebody else's, and /proc may hide it
-    return _start_time(holder.pid) != holder.started

@@ -228,13 +228,13 @@ _VOLATILE = {
     "operations": ("begun", "finished"),
     "versions": ("created",),
     "channel_moves": ("at", "seq"),
-    "usage": ("cpu_seconds",),
+    "usage": ("cpu_seconds", "gpu_seconds", "nano_dollars", "day"),
     "campaigns": ("created", "updated"),
     "requests": ("interrupt_id", "asked"),
     "decisions": ("interrupt_id", "decided"),
 }
 
-_COUNTED = ("input_tokens", "output_tokens", "verifications", "training_steps", "usd")
+_COUNTED = ("input_tokens", "output_tokens", "verifications", "training_steps")
 
 
 def records(home: Path, database_url: str | None = None) -> dict[str, list[Any]]:
@@ -244,12 +244,12 @@ def records(home: Path, database_url: str | None = None) -> dict[str, list[Any]]
     try:
         with store.db.read() as connection:
             for table in metadata.sorted_tables:
-                if table.name in ("leases", "stops"):
+                if table.name in ("leases", "stops") or table.name.startswith("budget_"):
                     continue
                 rows = [dict(row._mapping) for row in connection.execute(select(table))]
                 kept = [{k: v for k, v in row.items() if k not in _VOLATILE.get(table.name, ())} for row in rows]
-                if table.name == "usage":  # what cost nothing but CPU time differs from run to run
-                    kept = [row for row in kept if any(row[name] for name in _COUNTED)]
+                if table.name == "usage":  # what cost nothing but CPU time, or was lost to a crash, differs
+                    kept = [row for row in kept if row["kind"] != "lost" and any(row[name] for name in _COUNTED)]
                 found[table.name] = sorted((_plain(row) for row in kept), key=json.dumps)
     finally:
         store.close()
@@ -260,7 +260,7 @@ def records(home: Path, database_url: str | None = None) -> dict[str, list[Any]]
 def _plain(value: Any) -> JsonValue:
     """A row as JSON, without what differs between equal runs."""
     if isinstance(value, dict):
-        dropped = ("cpu_seconds", "trace_id", "worked", "started")
+        dropped = ("cpu_seconds", "gpu_seconds", "trace_id", "worked", "started")
         return {k: _plain(v) for k, v in sorted(value.items()) if k not in dropped}
     if isinstance(value, list):
         return [_plain(each) for each in value]

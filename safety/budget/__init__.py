@@ -1,5 +1,34 @@
-"""Budgets: what a campaign may spend, and the meter of what it has spent."""
+"""Budgets: what may be spent, what it costs, and the meter of what was spent.
 
-from .meter import Budget, Meter
+Budget(usd=5, round=Limits(usd=1), day=Limits(tokens=2_000_000))     # what a user says
+prices_of(settings, model)                                           # money for usage
+Meter(db, prices).add(campaign, key, node, round, usage)             # every event, once
+"""
 
-__all__ = ["Budget", "Meter"]
+from .accounts import BudgetWarning, Charge, Warnings
+from .calls import Hold, Spending
+from .limits import Budget, Dimension, LimitReached, Limits, Scope
+from .meter import EventKind, Meter, UsageEvent
+from .money import dollars, nano_dollars, shown
+from .prices import Prices, prices_of
+
+__all__ = [
+    "Budget",
+    "BudgetWarning",
+    "Charge",
+    "Dimension",
+    "EventKind",
+    "Hold",
+    "LimitReached",
+    "Limits",
+    "Meter",
+    "Prices",
+    "Scope",
+    "Spending",
+    "UsageEvent",
+    "Warnings",
+    "dollars",
+    "nano_dollars",
+    "prices_of",
+    "shown",
+]

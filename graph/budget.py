@@ -1,0 +1,105 @@
+"""The budget of one campaign while it runs: its limits, over the accounts of its home."""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from ..core.tables import serialise
+from ..nodes.evidence import BudgetLeft, UsdRates
+from ..safety.budget import Budget, BudgetWarning, Charge, Dimension, Prices, Scope
+from ..safety.budget.accounts import balances, move, require, warn
+from ..safety.budget.clock import Clock, SystemClock, today
+from ..safety.budget.limits import Amount
+from ..safety.budget.money import NANO
+from .store import Store
+
+TICK_SECONDS = 10
+"""Time is written down at least this often where no limit needs it, so that a later one finds it."""
+
+
+class LimitedBudget:
+    """What nodes see of a campaign's budget.
+
+    Wall-clock time counts while somebody works on the campaign, not while it waits for a person; it is taken from the
+    monotonic clock and written down at boundaries.
+    """
+
+    def __init__(self, store: Store, campaign: str, prices: Prices, clock: Clock | None = None) -> None:
+        self._store = store
+        self._campaign = campaign
+        self._prices = prices
+        self._clock = clock or SystemClock()
+        self._charge = Charge(campaign, 0, "start")
+        self._since = self._clock.monotonic()
+
+    def check(self, charge: Charge, scopes: Collection[Scope] = tuple(Scope)) -> None:
+        """Return if the campaign may go on.
+
+        Raises:
+            LimitReached: a limit of one of the scopes is reached.
+        """
+        limits = self._limits()
+        elapsed = self._clock.monotonic() - self._since
+        before, self._charge = self._charge, charge
+        if not _any(limits) and elapsed < TICK_SECONDS * NANO:
+            return
+        with self._store.db.write() as connection:
+            serialise(connection, "budget")
+            day = today(connection, self._clock)
+            move(connection, before.accounts(day).values(), Amount(seconds=elapsed), Amount())
+            warn(connection, charge, day, limits)
+        self._since += elapsed
+        with self._store.db.write() as connection:
+            require(connection, charge, today(connection, self._clock), limits, Amount(), scopes)
+
+    def warnings(self) -> list[BudgetWarning]:
+        """Limits of which 80 % are spent, and which nobody has been told of yet; call `told` with each."""
+        limits = self._limits()
+        if not _any(limits):
+            return []
+        with self._store.db.write() as connection:
+            serialise(connection, "budget")
+            warn(connection, self._charge, today(connection, self._clock), limits)
+        return self._store.warnings.untold(self._campaign)
+
+    def told(self, warning: BudgetWarning) -> None:
+        """Take note that a warning is in the ledger."""
+        self._store.warnings.tell(warning)
+
+    def left(self) -> BudgetLeft:
+        """What may still be spent in this round, by whichever scope leaves least."""
+        limits = self._limits()
+        with self._store.db.write() as connection:
+            accounts = replace(self._charge, candidate="").accounts(today(connection, self._clock))
+            found = balances(connection, accounts.values())
+        rest: dict[Dimension, int] = {}
+        for scope, account in accounts.items():
+            for dimension, room in found[account].room(limits.of(scope)).items():
+                rest[dimension] = min(max(0, room), rest.get(dimension, room))
+        tokens = self._prices.tokens
+        return BudgetLeft(
+            tokens=rest.get(Dimension.TOKENS),
+            verifications=rest.get(Dimension.VERIFICATIONS),
+            training_steps=rest.get(Dimension.TRAINING_STEPS),
+            usd=rest[Dimension.USD] / NANO if Dimension.USD in rest else None,
+            rates=UsdRates(
+                input_token=float(tokens.most_input) / 1e6 if tokens is not None else 0.0,
+                output_token=float(tokens.most_output) / 1e6 if tokens is not None else 0.0,
+                cpu_second=float(self._prices.cpu_usd_per_hour) / 3600,
+            ),
+        )
+
+    def close(self) -> None:
+        """Write down the time since the last boundary."""
+        with self._store.db.write() as connection:
+            serialise(connection, "budget")
+            accounts = self._charge.accounts(today(connection, self._clock))
+            elapsed = self._clock.monotonic() - self._since
+            move(connection, accounts.values(), Amount(seconds=elapsed), Amount())
+        self._since += elapsed
+
+    def _limits(self) -> Budget:
+        return self._store.budget(self._campaign)
+
+
+def _any(limits: Budget) -> bool:
+    return any(limits.of(scope).any_limit for scope in Scope)
