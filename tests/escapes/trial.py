@@ -1,0 +1,114 @@
+"""One probe under one sandbox, and what it came to."""
+
+import asyncio
+import importlib
+import inspect
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import ModuleType
+
+from pawl.core import SandboxUnavailable
+from pawl.safety.sandbox import Isolation, Mount, Result, Sandbox
+
+from .arena import Arena
+
+SETS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)
+_HERE = Path(__file__).resolve().parent
+
+
+class Verdict(StrEnum):
+    """What a probe came to."""
+
+    HELD = "held"
+    ESCAPED = "escaped"
+    REFUSED = "refused to run"
+    """The sandbox did not start the program."""
+    BROKEN = "broken"
+    """The attack never ran to its end, so that it shows nothing."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One attack."""
+
+    name: str
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(f".probes.{self.name}", __package__)
+
+    @property
+    def about(self) -> str:
+        """Its first line."""
+        return (self.module.__doc__ or "").partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a probe came to, and the facts that say so."""
+
+    verdict: Verdict
+    facts: tuple[str, ...]
+    ways: dict[str, str]
+    """What the attack says each of its ways came to: to read, never to judge by."""
+    seconds: float
+
+
+PROBES = {path.stem: Probe(path.stem) for path in sorted((_HERE / "probes").glob("[!_]*.py"))}
+
+
+async def try_probe(probe: Probe, sandbox: Sandbox) -> Outcome:
+    """Run a probe under a sandbox and judge it by facts."""
+    began, module = time.monotonic(), probe.module
+    arena = Arena(Path(tempfile.mkdtemp(prefix="pawl-escape-")).resolve(), sandbox)
+    try:
+        given = getattr(module, "prepare", lambda arena: {})(arena)
+        program = _HERE / "probes" / f"{probe.name}.py"
+        arena.mounts += [Mount(path=program), Mount(path=_HERE / "inside.py")]
+        told = json.dumps({"work": str(arena.work), "guarded": arena.guarded, **given})
+        command = arena.command(sys.executable, "-S", str(_HERE / "inside.py"), str(program), told)
+        run = asyncio.ensure_future(sandbox.run(command))
+        facts = await _look(arena, run, getattr(module, "meanwhile", lambda arena: []))
+        try:
+            result = await run
+        except SandboxUnavailable as error:
+            return Outcome(Verdict.REFUSED, (str(error),), {}, time.monotonic() - began)
+        judged = getattr(module, "verdict", lambda arena, result: arena.leaked(result))(arena, result)
+        facts += await judged if inspect.isawaitable(judged) else judged
+        ways = _ways(result)
+        ran = bool(ways) or getattr(module, "SILENT", False)
+        verdict = Verdict.ESCAPED if facts else Verdict.HELD if ran else Verdict.BROKEN
+        if verdict is Verdict.BROKEN:
+            facts = [f"{result.ending} {result.status}: {result.stderr[-500:].decode(errors='replace')}"]
+        return Outcome(verdict, tuple(dict.fromkeys(facts)), ways, time.monotonic() - began)
+    finally:
+        arena.close()
+
+
+async def _look(arena: Arena, run: "asyncio.Future[Result]", meanwhile: Callable[[Arena], list[str]]) -> list[str]:
+    """While the attack holds what it got, look at it from outside; then let it end."""
+    facts: list[str] = []
+    while not run.done():
+        if (arena.work / "holding").exists():
+            facts = await asyncio.to_thread(meanwhile, arena)
+            (arena.work / "release").touch()
+            break
+        await asyncio.sleep(0.005)
+    return facts
+
+
+def _ways(result: Result) -> dict[str, str]:
+    for line in reversed(result.stdout.splitlines()):
+        try:
+            ways = json.loads(line)["ways"]
+        except (ValueError, TypeError, KeyError):
+            continue
+        if isinstance(ways, dict):
+            return {str(name): str(value) for name, value in ways.items()}
+    return {}
