@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from ..core import ArtifactStore, Grade, Trajectory, Usage, Version, derive_seed
 from ..safety.sandbox import Sandbox
+from ..safety.telemetry import names, span
 from ..serving.policy import Endpoint
 from ..serving.runner import Rollout, RolloutLimits, run_rollouts
 from .task import Item, Task
@@ -102,7 +103,12 @@ async def graded(
         grade = Grade(value=task.metric.worst, valid=False, reasons=[stop], details={"failure_class": stop})
         cost = Usage()
     else:
-        grade = await task.grade(item, trajectory.output)
+        with span("grade", {names.TASK: task.name, names.ITEM: item.id}) as current:
+            grade = await task.grade(item, trajectory.output)
+            current.event(
+                names.EVALUATION, {names.EVALUATION_NAME: task.metric.name, names.EVALUATION_SCORE: grade.value}
+            )
+            current.set(names.ACCEPTED, grade.valid)
         cost = Usage(verifications=1)
     rated = trajectory.model_copy(update={"grade": grade, "usage": trajectory.usage + cost})
     if on_done is not None:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..core import derive_seed, digest_bytes, digest_json
 from ..safety.sandbox import Sandbox
+from ..safety.telemetry import names, span
 from .cache import JsonCache
 from .device import H100, perturbed
 from .estimate import PERTURBATIONS, crude_us, estimate_launch, estimate_operator, occupancy
@@ -93,7 +94,10 @@ class Verifier:
         async def work() -> JsonValue:
             return (await self._verify(problem, source, variant)).model_dump(mode="json")
 
-        return Report.model_validate(await self._once("report", key, work))
+        with span("verification", {names.TASK: variant.problem}) as current:
+            report = Report.model_validate(await self._once("report", key, work))
+            current.set(names.ACCEPTED, report.accepted)
+        return report
 
     async def estimate_shapes(self, source: str, variants: Sequence[Variant]) -> ShapesReport:
         """Verify a source for several variants, and take the geometric mean of their times."""

@@ -10,6 +10,7 @@ from ..core import Trajectory, derive_seed
 from ..core.faults import point
 from ..evals.judge_wire import RaceRequest
 from ..evals.races import Outcome, Race, paired_effects, target_race
+from ..safety.telemetry import measure, names, span
 from .decision import Lever
 from .grading import grade_all
 from .journal import (
@@ -36,11 +37,15 @@ async def gauntlet(state: State, runtime: NodeRuntime) -> Update:
     version = context.registry.get(candidate.version).version
     if version.adapter is not None and context.publisher is not None:
         await context.publisher.publish(version.adapter)
-    races = [await _target(state, runtime, candidate)]
+    with span(f"race {Race.TARGET}", _told(Race.TARGET, candidate)) as current:
+        races = [await _target(state, runtime, candidate)]
+        current.set(names.OUTCOME, races[0].outcome.value)
     for race in (Race.HOLDOUT, Race.ADVERSARIAL):
         if races[-1].outcome is Outcome.PASSED:
             races.append(await _sealed(state, runtime, candidate, race))
     for summary in races:
+        measured = {names.TASK: state["task"], names.RACE: summary.race.value, names.OUTCOME: summary.outcome.value}
+        measure(names.RACES, 1, measured)
         record(
             runtime,
             state,
@@ -102,24 +107,34 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
         others = {task: live[task] for task in sorted(live) if task != state["task"]}
     progress(runtime, "gauntlet", f"{race.value} race, sealed")
     operation = key(state, f"gauntlet.{race.value}", candidate.version)
-    result = await context.judge.race(
-        RaceRequest(
-            key=operation,
-            campaign=state["campaign"],
-            race=race,
-            task=state["task"],
-            candidate=context.registry.get(candidate.version).version,
-            live=context.registry.get(state["live"]).version,
-            lever=candidate.lever.value,
-            others=others,
-        ),
-        on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed"),
+    request = RaceRequest(
+        key=operation,
+        campaign=state["campaign"],
+        race=race,
+        task=state["task"],
+        candidate=context.registry.get(candidate.version).version,
+        live=context.registry.get(state["live"]).version,
+        lever=candidate.lever.value,
+        others=others,
     )
+    with span(f"race {race}", _told(race, candidate)) as current:
+        result = await context.judge.race(
+            request, on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed")
+        )
+        current.set(names.OUTCOME, result.outcome.value)
+        current.set(names.BITS, result.bits)
+        current.set(names.BILL_TOKENS, result.bill.tokens)
+        current.set(names.BILL_VERIFICATIONS, result.bill.verifications)
     point("gauntlet.judged")
     context.meter.add(state["campaign"], operation, "judge", state["round"], result.bill, lever=candidate.lever)
     return RaceSummary(
         race=race, outcome=result.outcome, bits=result.bits, alpha=result.alpha, evidence=result.evidence
     )
+
+
+def _told(race: Race, candidate: Candidate) -> dict[str, str]:
+    """What telemetry is told of a race before it is run."""
+    return {names.RACE: race.value, names.CANDIDATE: candidate.version, names.LEVER: candidate.lever.value}
 
 
 def _live_trajectories(state: State, runtime: NodeRuntime) -> list[Trajectory]:

@@ -3,6 +3,7 @@
 from ..core import Conflict
 from ..core.faults import point
 from ..release import Channel
+from ..safety.telemetry import names, span
 from .journal import key, record
 from .rounds import finish_round
 from .spec import Need, NodeRuntime, NodeSpec, Update
@@ -36,16 +37,18 @@ async def promoter(state: State, runtime: NodeRuntime) -> Update:
         )
     pointer = context.channels.get(state["task"], Channel.LIVE)
     epoch = pointer.epoch if pointer is not None and pointer.version == state["live"] else -1
+    told = {names.VERSION: candidate.version, names.PREVIOUS: state["live"], names.ACTOR: approval.actor}
     try:
-        context.channels.move(
-            state["task"],
-            Channel.LIVE,
-            candidate.version,
-            expected_epoch=epoch,
-            key=key(state, "promoter", candidate.version),
-            reason=approval.reason,
-            actor=approval.actor,
-        )
+        with span("promotion", told):
+            context.channels.move(
+                state["task"],
+                Channel.LIVE,
+                candidate.version,
+                expected_epoch=epoch,
+                key=key(state, "promoter", candidate.version),
+                reason=approval.reason,
+                actor=approval.actor,
+            )
     except Conflict:
         moved = context.channels.get(state["task"], Channel.LIVE)
         assert moved is not None
@@ -74,13 +77,15 @@ async def rollback(state: State, runtime: NodeRuntime) -> Update:
         actor="",
     )
     try:
-        pointer = context.channels.rollback(
-            state["task"],
-            expected_epoch=promotion.epoch,
-            key=key(state, "rollback", state["live"]),
-            actor="rule:monitor",
-            reason="worse than the version before on replayed items",
-        )
+        with span("rollback", {names.PREVIOUS: state["live"], names.ACTOR: "rule:monitor"}) as current:
+            pointer = context.channels.rollback(
+                state["task"],
+                expected_epoch=promotion.epoch,
+                key=key(state, "rollback", state["live"]),
+                actor="rule:monitor",
+                reason="worse than the version before on replayed items",
+            )
+            current.set(names.VERSION, pointer.version)
     except Conflict:  # a person was faster; what they chose stands
         moved = context.channels.get(state["task"], Channel.LIVE)
         assert moved is not None

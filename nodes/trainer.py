@@ -12,6 +12,8 @@ from langgraph.types import interrupt
 from pydantic import JsonValue
 
 from ..core import ConfigurationError, Trajectory, Version, derive_seed, digest_json
+from ..safety.telemetry import names
+from ..safety.telemetry.jobs import collect_job
 from ..training.advantages import Objective, advantages
 from ..training.backend import JobHandle, adapter_files
 from ..training.datums import Datum, to_datums
@@ -49,6 +51,7 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
             while not status.state.finished:  # a lost job was started again above: sleep once more
                 interrupt({"kind": "parked", "job": job.id})
                 status = backend.poll(handle)
+            _tell(state, handle, status)
             outcome: JsonValue = _collect(state, runtime, status, len(datums))
         else:
             outcome: JsonValue = {
@@ -68,6 +71,13 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         operator=str(state["decision"].objective),
         summary=str(result["summary"]),
     )
+
+
+def _tell(state: State, handle: JobHandle, status: JobStatus) -> None:
+    """Put the job and what it says of itself in the campaign's trace."""
+    attributes = {names.JOB_STATE: status.state.value, names.STEPS: status.step}
+    failed = "" if status.state is JobState.SUCCEEDED else status.state.value
+    collect_job(handle.run_dir, job=handle.id, parent=("round", state["round"]), attributes=attributes, failed=failed)
 
 
 def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[TrainJob, list[Datum]]:

@@ -11,12 +11,16 @@ from typing import Any
 
 import httpx2
 import openai
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
+from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 
 from ..core import Sampling
+from ..safety.telemetry.model_calls import Server, model_call
+from ..safety.telemetry.names import Operation
 from .policy import Endpoint
 
 
@@ -49,6 +53,29 @@ class PolicyChat(ChatOpenAI):
             generation.generation_info = {**(generation.generation_info or {}), **own, **kept}
         return result
 
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        with model_call(Operation.CHAT, self._told(messages), Server(str(self.openai_api_base))) as call:
+            result = await super()._agenerate(messages, stop, run_manager, **kwargs)
+            call.answered(_reply(result))
+        return result
+
+    def _told(self, messages: list[BaseMessage]) -> dict[str, Any]:
+        """What telemetry is told of a call before it is made."""
+        return {
+            "model": self.model_name,
+            "messages": [{"role": each.type, "content": each.text} for each in messages],
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "max_tokens": self.max_tokens,
+        }
+
 
 def policy_chat(endpoint: Endpoint, model: str, sampling: Sampling, seed: int | None = None) -> PolicyChat:
     """A LangChain chat model of one version's policy, with log-probabilities and token ids."""
@@ -71,6 +98,23 @@ def policy_chat(endpoint: Endpoint, model: str, sampling: Sampling, seed: int | 
     if endpoint.socket:
         arguments["http_client"] = httpx2.Client(transport=httpx2.HTTPTransport(uds=endpoint.socket))
     return PolicyChat(**arguments)
+
+
+def _reply(result: ChatResult) -> dict[str, Any]:
+    """A result as the OpenAI completion that it came from, as far as telemetry goes."""
+    output = result.llm_output or {}
+    return {
+        "id": output.get("id"),
+        "model": output.get("model_name"),
+        "usage": output.get("token_usage"),
+        "choices": [
+            {
+                "finish_reason": (each.generation_info or {}).get("finish_reason"),
+                "message": {"content": str(each.message.text)},
+            }
+            for each in result.generations
+        ],
+    }
 
 
 def _key(endpoint: Endpoint) -> SecretStr:

@@ -7,6 +7,7 @@ import httpx
 from pydantic import JsonValue
 
 from ..safety.sandbox.untrusted import parse_untrusted
+from ..safety.telemetry.model_calls import Server
 from .lockstep import Turn
 from .policy import Endpoint
 from .recording import Kind
@@ -34,6 +35,8 @@ class ModelServer:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self.name = Server(endpoint.base_url, endpoint.socket, endpoint.is_local)
+        """What telemetry calls it."""
         transport = httpx.AsyncHTTPTransport(
             uds=endpoint.socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
         )

@@ -4,10 +4,14 @@ from pydantic import JsonValue
 
 from ..core import BudgetExhausted, PawlError, Usage, derive_seed
 from ..safety.budget.calls import Hold
+from ..safety.telemetry.model_calls import model_call
+from ..safety.telemetry.names import Operation
 from .forwarding import ModelServer, NotServed, Unusable
 from .recording import Asked, Kind, at_most, forwarded, recorded
 from .refusal import Refused
 from .session import Session
+
+_OPERATIONS = {Kind.CHAT: Operation.CHAT, Kind.COMPLETION: Operation.TEXT_COMPLETION}
 
 
 async def call_model(session: Session, server: ModelServer, kind: Kind, asked: Asked) -> JsonValue:
@@ -35,8 +39,10 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
         raise
     used: Usage | None = most
     try:
-        reply = await server.ask(kind, body, turn)
-        step = recorded(kind, asked, body, reply)
+        with model_call(_OPERATIONS[kind], body, server.name, within=session.place) as call:
+            reply = await server.ask(kind, body, turn)
+            step = recorded(kind, asked, body, reply)
+            call.answered(reply)
         used = step.usage
     except NotServed as error:
         used = None

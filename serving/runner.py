@@ -22,6 +22,7 @@ from ..core import ArtifactStore, Note, RolloutStop, Step, Trajectory, Usage, Ve
 from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, read_result
 from ..safety.budget.calls import Spending
 from ..safety.sandbox.untrusted import parse_untrusted
+from ..safety.telemetry import here, names, span
 from .lockstep import Lockstep
 from .policy import Endpoint
 from .proxy import PolicyProxy
@@ -171,7 +172,10 @@ async def _run(
         limits=limits.sandbox,
     )
     try:
-        result = await sandbox.run(command)
+        with span(f"{names.Operation.INVOKE_AGENT} {rollout.task}".strip(), _told(rollout)) as current:
+            session.place = here()
+            result = await sandbox.run(command)
+            current.set(names.ENDING, result.ending.value)
     finally:
         proxy.close(session)
     if session.trusted_error is not None:
@@ -182,6 +186,16 @@ async def _run(
     if on_done is not None:
         on_done(trajectory)
     return trajectory
+
+
+def _told(rollout: Rollout) -> dict[str, str]:
+    """What telemetry is told of a rollout."""
+    return {
+        names.OPERATION: names.Operation.INVOKE_AGENT.value,
+        names.AGENT: rollout.task,
+        names.AGENT_VERSION: rollout.version.id,
+        names.ITEM: rollout.item,
+    }
 
 
 class _Redaction:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core import PawlError, Step, Usage, Version
 from ..safety.budget.calls import Spending
+from ..safety.telemetry import Place
 from .lockstep import Lockstep
 from .tools import Tool
 
@@ -36,6 +37,8 @@ class Session:
     member: int
     spending: Spending | None = None
     """What its model calls are paid from."""
+    place: Place | None = None
+    """Where its calls are told in the trace."""
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     steps: list[Step] = field(default_factory=list[Step])
     usage: Usage = field(default_factory=Usage)

@@ -5,6 +5,7 @@ import logging
 from pydantic import JsonValue
 
 from ..core import ConfigurationError, NotFound, PawlError, ToolCall
+from ..safety.telemetry.model_calls import tool_call
 from .refusal import Refused
 from .session import Session
 
@@ -28,7 +29,9 @@ async def call_tool(session: Session, name: str, body: JsonValue) -> JsonValue:
     session.tool_calls[name] = session.tool_calls.get(name, 0) + 1
     with session.lockstep.tool(session.member):
         try:
-            result = await tool.run(arguments)
+            with tool_call(name, arguments, within=session.place) as call:
+                result = await tool.run(arguments)
+                call.answered(result.value)
         except Exception as error:
             if isinstance(error, PawlError) and not isinstance(error, ConfigurationError | NotFound):
                 session.trusted_error = error

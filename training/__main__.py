@@ -4,11 +4,13 @@ Exit status: 0 the adapter is there; 1 it crashed; 2 the job or its datums were 
 What happened is also in the run dir's status.json. A second process waits for the first and then has nothing to do.
 """
 
+import os
 import sys
 import traceback
 from pathlib import Path
 
 from ..core import PawlError
+from ..safety.telemetry.jobs import SPANS, JobSpan, JobSpans
 from .job import JobState
 from .rundir import RunDir
 
@@ -25,10 +27,13 @@ def main(arguments: list[str]) -> int:
         status = run.status()
         if status is not None and status.state.finished:
             return EXIT[status.state]
+        spans = JobSpans(run.path / SPANS, os.environ)
         try:
-            from .loop import train  # torch takes seconds to import, and a finished job needs none of it
+            with spans.span(JobSpan.TRAIN):
+                with spans.span(JobSpan.IMPORT):
+                    from .loop import train  # torch takes seconds to import, and a finished job needs none of it
 
-            return EXIT[train(run).state]
+                return EXIT[train(run, spans).state]
         except PawlError as error:
             run.fail(str(error))
             print(error, file=sys.stderr)

@@ -21,6 +21,7 @@ from ..core import ConfigurationError, Conflict, NotFound, canonical_json, diges
 from ..core.artifacts import write_durably
 from ..core.faults import point
 from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox
+from ..safety.telemetry.jobs import job_environment
 from .datums import Datum, encode_datums
 from .job import JobState, JobStatus, TrainJob
 from .rundir import RunDir
@@ -198,6 +199,7 @@ class LocalBackend:
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "PYTHONHASHSEED": "0",
                 "TQDM_DISABLE": "1",
+                **job_environment(job.id),
             },
             limits=self.limits,
         )

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..core import ConfigurationError, Usage, canonical_json, derive_seed
+from ..safety.telemetry.jobs import SPANS, JobSpan, JobSpans
 from .adapter import save_adapter
 from .datums import Datum
 from .job import JobState, JobStatus, TrainJob
@@ -27,16 +28,21 @@ BETAS = (0.9, 0.95)
 EPSILON = 1e-8
 
 
-def train(run: RunDir) -> JobStatus:
+def train(run: RunDir, spans: JobSpans | None = None) -> JobStatus:
     """Train the run dir's job to its end, from its last complete checkpoint, and return the final status.
 
     The caller holds the run dir's lock. The same job and datums give the same adapter bytes on the same machine,
     however often the process is killed on the way.
 
+    Args:
+        run: the run dir.
+        spans: takes the times of its parts, for the campaign's trace.
+
     Raises:
         ConfigurationError: the job or its datums can't be used, or its run dir belongs to others.
         NotFound: there is no job.
     """
+    spans = spans or JobSpans(run.path / SPANS, {})
     job = run.job()
     datums = run.datums()
     check(job, datums)
@@ -44,7 +50,8 @@ def train(run: RunDir) -> JobStatus:
     checkpoint = run.last_checkpoint()
     if checkpoint is not None:
         _check_same(checkpoint[1], job, data_digest)
-    learner = Learner(job)
+    with spans.span(JobSpan.LOAD):
+        learner = Learner(job)
     _check_tokens(datums, learner.vocabulary)
     batches = minibatches(job, datums)
     total = job.epochs * len(batches)
@@ -70,7 +77,8 @@ def train(run: RunDir) -> JobStatus:
     for step in range(done, total):
         if run.cancel_request.exists():
             return status(JobState.CANCELLED, step, metrics)
-        metrics = _step(learner, optimiser, job, batches[batch_at(job, len(batches), step)])
+        with spans.span(JobSpan.STEP, step=step):
+            metrics = _step(learner, optimiser, job, batches[batch_at(job, len(batches), step)])
         run.append_metrics(step, metrics)
         if (step + 1) % job.checkpoint_every == 0 or step + 1 == total:
             progress = Progress(
@@ -82,7 +90,7 @@ def train(run: RunDir) -> JobStatus:
                 base_digest=job.base_digest,
                 cpu_seconds=round(before + time.process_time(), 3),
             )
-            with run.new_checkpoint(progress) as folder:
+            with spans.span(JobSpan.CHECKPOINT, step=step + 1), run.new_checkpoint(progress) as folder:
                 save_adapter(folder / "adapter", learner.spec, learner.state())
                 _save_optimiser(folder, learner, optimiser)
         status(JobState.RUNNING, step + 1, metrics)

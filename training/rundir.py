@@ -6,6 +6,7 @@ step_N/              adapter/, optimizer.safetensors, optimizer.json, state.json
 checkpoints.jsonl    one line a complete step_N, appended after the rename
 metrics.jsonl        one line an optimiser step
 status.json          JobStatus, replaced after every step
+spans.jsonl          times of the job's parts, where whoever started it keeps a trace
 adapter/             the result
 lock                 held (flock) by the process that trains
 cancel               its presence asks the trainer to stop

@@ -46,8 +46,10 @@ class JobSpan(StrEnum):
 
     TRAIN = "train"
     """One process's work on the job, from its start or its last checkpoint."""
+    IMPORT = "import"
+    """Loading torch."""
     LOAD = "load"
-    """Reading datums, base model and checkpoint."""
+    """Reading the base model and the checkpoint."""
     STEP = "optimiser step"
     CHECKPOINT = "checkpoint"
 
@@ -102,10 +104,10 @@ class JobSpans:
                 self._trace = ""
 
 
-def job_traceparent(job: str) -> str | None:
-    """What to hand to a job as `TRACEPARENT`; none where telemetry isn't open."""
+def job_environment(job: str) -> dict[str, str]:
+    """The variables that tell a job where in the trace it belongs; none where telemetry isn't open."""
     place = here()
-    return place.known("job", job).traceparent if place is not None else None
+    return {TRACEPARENT: place.known("job", job).traceparent} if place is not None else {}
 
 
 def collect_job(

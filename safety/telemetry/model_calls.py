@@ -1,6 +1,6 @@
 """Model and tool calls as spans of the GenAI conventions, with the metrics that belong to them.
 
-    with model_call(Operation.CHAT, body, base_url=endpoint.base_url) as call:
+    with model_call(Operation.CHAT, body, Server(endpoint.base_url)) as call:
         reply = await ask(body)
         call.answered(reply)
 
@@ -11,6 +11,8 @@ import json
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -39,6 +41,17 @@ _COPIED = {
     "temperature": names.REQUEST_TEMPERATURE,
     "top_p": names.REQUEST_TOP_P,
 }
+
+
+@dataclass(frozen=True)
+class Server:
+    """Who answers."""
+
+    base_url: str
+    socket: str | None = None
+    """Path of the Unix socket, where there is one."""
+    local: bool = False
+    """Whether it is Pawl's own."""
 
 
 class ModelCall:
@@ -84,10 +97,8 @@ class _NoCall:
 def model_call(
     operation: Operation,
     request: Mapping[str, Any],
+    server: Server,
     *,
-    base_url: str,
-    socket: str | None = None,
-    local: bool = False,
     within: Place | None = None,
 ) -> Generator[ModelCall | _NoCall]:
     """Time one call of a model.
@@ -95,16 +106,14 @@ def model_call(
     Args:
         operation: chat or text completion.
         request: the body that is sent, in OpenAI's form.
-        base_url: of the endpoint.
-        socket: path of the Unix socket, where there is one.
-        local: whether it is Pawl's own server.
+        server: who is asked.
         within: the place above; the task's own where none is given.
     """
     place = within or here()
     if place is None:
         yield _NoCall()
         return
-    common: dict[str, AttributeValue] = {names.OPERATION: operation.value, **_server(base_url, socket, local)}
+    common: dict[str, AttributeValue] = {names.OPERATION: operation.value, **_named(server)}
     model = request.get("model")
     if isinstance(model, str):
         common[names.REQUEST_MODEL] = model
@@ -155,17 +164,18 @@ def tool_call(name: str, arguments: object, *, within: Place | None = None) -> G
         yield ToolCall(current, content)
 
 
-def _server(base_url: str, socket: str | None, local: bool) -> dict[str, AttributeValue]:
+@lru_cache(maxsize=16)
+def _named(server: Server) -> Mapping[str, AttributeValue]:
     """Who answers, without what may be secret in a URL."""
     try:
-        url = urlsplit(base_url)
+        url = urlsplit(server.base_url)
         host, port = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
     except ValueError:
         host, port = "", 0
     provider = next((name for end, name in PROVIDERS.items() if host == end or host.endswith(f".{end}")), "openai")
-    found: dict[str, AttributeValue] = {names.PROVIDER: OWN_PROVIDER if local else provider}
-    if socket:
-        found[names.SERVER] = socket
+    found: dict[str, AttributeValue] = {names.PROVIDER: OWN_PROVIDER if server.local else provider}
+    if server.socket:
+        found[names.SERVER] = server.socket
     elif host:
         found |= {names.SERVER: host, names.SERVER_PORT: port}
     return found
