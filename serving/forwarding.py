@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 from pydantic import JsonValue
@@ -51,7 +52,7 @@ class ModelServer:
         """Close the connections."""
         await self._client.aclose()
 
-    async def ask(self, kind: Kind, body: dict[str, JsonValue], turn: Turn | None) -> JsonValue:
+    async def ask(self, kind: Kind, body: dict[str, Any], turn: Turn | None) -> JsonValue:
         """Send one request on; one that the server is too busy for is sent again.
 
         Raises:
@@ -71,7 +72,7 @@ class ModelServer:
         except ValueError as error:
             raise Unusable(self.unusable(error)) from error
 
-    async def _send(self, kind: Kind, body: dict[str, JsonValue], turn: Turn | None) -> JsonValue:
+    async def _send(self, kind: Kind, body: dict[str, Any], turn: Turn | None) -> JsonValue:
         headers = {"Content-Type": "application/json"}
         place: dict[str, str] = {}
         if turn is not None:

@@ -29,13 +29,16 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
         limits = f"{session.limits.calls} calls and {session.limits.tokens} tokens"
         raise Refused(429, f"this rollout has used up its {limits}; answer with what there is")
     body = forwarded(kind, asked, session.version, derive_seed(session.seed, "call", session.calls), room)
+    together = session.candidate.room(at_most(kind, body).input_tokens)
+    if together is not None:
+        body["max_tokens"] = min(body["max_tokens"], together)
     most = at_most(kind, body)
-    hold = _reserve(session, most)
+    holds = [_reserve(session, most), session.candidate.reserve(most)]
     session.calls += 1
     try:
         turn = await session.lockstep.turn(session.member)
     except BaseException:
-        hold.release()
+        _end(holds, None)
         raise
     used: Usage | None = most
     try:
@@ -52,10 +55,7 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
     except ValueError as error:
         raise _failed(session, server.unusable(error)) from error
     finally:
-        if used is None:
-            hold.release()
-        else:
-            hold.settle(used)
+        _end(holds, used)
         session.lockstep.back(session.member)
     session.record(step)
     return reply
@@ -69,6 +69,14 @@ class _Free:
 
     def release(self) -> None:
         pass
+
+
+def _end(holds: list[Hold], used: Usage | None) -> None:
+    for hold in holds:
+        if used is None:
+            hold.release()
+        else:
+            hold.settle(used)
 
 
 def _reserve(session: Session, most: Usage) -> Hold:

@@ -1,8 +1,8 @@
-"""The proxy between sandboxed scaffolds and the world: one Unix socket, one token a rollout, every step recorded.
+"""The proxy between sandboxed scaffolds and the world: a Unix socket and a token a rollout, every step recorded.
 
     async with PolicyProxy(endpoint) as proxy:
-        session = proxy.open(version, seed=7, tools=tools)
-        ...  # a sandbox talks to proxy.socket with session.token
+        session = await proxy.open(version, seed=7, tools=tools)
+        ...  # a sandbox talks to session.socket with session.token
         proxy.close(session)
         session.steps
 
@@ -10,43 +10,34 @@ A scaffold names neither model nor seed nor server, and the server's key never l
 """
 
 import asyncio
-import contextlib
 import secrets
 import shutil
-import socket
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import uvicorn
 from pydantic import JsonValue
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ..core import Version
 from ..safety.budget.calls import Spending
 from ..safety.sandbox.untrusted import parse_untrusted
+from .candidates import CandidateMeter
 from .forwarding import ModelServer
-from .lockstep import Ended, Lockstep
+from .listening import Listener
+from .lockstep import Lockstep
 from .model_calls import call_model
 from .policy import Endpoint
 from .recording import Asked, Kind
 from .refusal import Refused, say
 from .session import CallLimits, Session
+from .streaming import events
 from .tool_calls import call_tool
 from .tools import Tool
-
-_REQUEST_BYTES = 2 << 20
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Leave the signals to the process that this server is a guest in."""
-        yield
 
 
 class PolicyProxy:
@@ -54,57 +45,36 @@ class PolicyProxy:
 
     Args:
         endpoint: the model server.
+        candidates: counts what the rollouts of each version use together, and limits it.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, candidates: CandidateMeter | None = None) -> None:
         self._model_server = ModelServer(endpoint)
-        self._sessions: dict[str, Session] = {}
+        self._candidates = candidates or CandidateMeter()
+        self._open: dict[str, tuple[Session, Listener]] = {}
+        self._closed: list[Listener] = []
         self._folder = Path(tempfile.gettempdir())
-        self._serving: asyncio.Task[None] | None = None
         routes = [Route(f"/v1/{kind.value}", self._model, methods=["POST"], name=kind.name) for kind in Kind]
-        app = Starlette(
+        self._app = Starlette(
             routes=[*routes, Route("/tools/{name}", self._tool, methods=["POST"])], exception_handlers={Refused: say}
         )
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            ws="none",
-            timeout_keep_alive=3600,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = _Server(config)
-
-    @property
-    def socket(self) -> Path:
-        """Path of the Unix socket, in a folder that only this user can enter."""
-        return self._folder / "policy"
 
     async def __aenter__(self) -> "PolicyProxy":
         # A socket's path has at most 107 bytes.
         parent = tempfile.gettempdir() if len(tempfile.gettempdir()) < 80 else "/tmp"  # noqa: S108
         self._folder = Path(tempfile.mkdtemp(prefix="pawl-", dir=parent)).resolve()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(self.socket))
-        listener.listen(256)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started and not self._serving.done():  # noqa: ASYNC110 - uvicorn sets a flag, no event
-            await asyncio.sleep(0.001)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for session in list(self._sessions.values()):
+        for session, _ in list(self._open.values()):
             self.close(session)
-        self._server.should_exit = True
-        if self._serving is not None:
-            await self._serving
+        await asyncio.gather(*(listener.ended() for listener in self._closed))
         await self._model_server.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def open(
+    async def open(
         self,
         version: Version,
         *,
@@ -115,7 +85,7 @@ class PolicyProxy:
         member: int = 0,
         spending: Spending | None = None,
     ) -> Session:
-        """Admit a rollout.
+        """Admit a rollout: listen on a socket of its own, in a folder that only this user can enter.
 
         Args:
             version: gives model and sampling.
@@ -126,6 +96,7 @@ class PolicyProxy:
             member: its index in the batch.
             spending: what its model calls are paid from.
         """
+        name = secrets.token_hex(8)
         session = Session(
             version=version,
             seed=seed,
@@ -134,51 +105,60 @@ class PolicyProxy:
             lockstep=lockstep or Lockstep(secrets.token_hex(4), 1, 1.0),
             member=member,
             spending=spending,
+            candidate=self._candidates.of(version),
+            socket=self._folder / name,
         )
-        self._sessions[session.token] = session
+        listener = Listener(self._app, session.socket, session.limits, {"session": session})
+        await listener.open()
+        self._open[name] = session, listener
         return session
 
     def close(self, session: Session) -> None:
-        """End a rollout: its token is void, its steps are final, and nobody waits for it."""
+        """End a rollout: its socket and token are void, its steps are final, and nobody waits for it."""
         session.closed = True
-        self._sessions.pop(session.token, None)
+        _, listener = self._open.pop(session.socket.name, (None, None))
+        if listener is not None:
+            listener.close()
+            self._closed.append(listener)
         session.lockstep.end(session.member)
 
     async def _model(self, request: Request) -> Response:
-        async with self._answering(request) as (session, body):
+        session: Session = request.state.session
+        async with session.admit(request.headers.get("authorization", "")):
             kind = Kind(request.url.path.removeprefix("/v1/"))
             try:
-                asked = Asked.parse(kind, body)
+                asked = Asked.parse(kind, await _body(request, session))
             except ValueError as error:
                 raise Refused(400, str(error)) from error
-            return JSONResponse(await call_model(session, self._model_server, kind, asked))
+            reply = await call_model(session, self._model_server, kind, asked)
+        if asked.stream:
+            usage = asked.stream_options is not None and asked.stream_options.include_usage
+            return StreamingResponse(events(kind, reply, usage=usage), media_type="text/event-stream")
+        return JSONResponse(reply)
 
     async def _tool(self, request: Request) -> Response:
-        async with self._answering(request) as (session, body):
+        session: Session = request.state.session
+        async with session.admit(request.headers.get("authorization", "")):
+            body = await _body(request, session)
             return JSONResponse(await call_tool(session, str(request.path_params["name"]), body))
 
-    @contextlib.asynccontextmanager
-    async def _answering(self, request: Request) -> AsyncGenerator[tuple[Session, JsonValue]]:
-        """Find the rollout by its token, read the body under a cap, and wait for the rollout's earlier request."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        session = self._sessions.get(token)
-        if scheme != "Bearer" or session is None:
-            raise Refused(401, "expected the header `Authorization: Bearer` with this rollout's token")
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > _REQUEST_BYTES:
-                raise Refused(413, f"a request has at most {_REQUEST_BYTES} bytes")
-        try:
-            body = parse_untrusted(bytes(data))
-        except ValueError as error:
-            raise Refused(400, f"the body is not JSON that can be used: {error}") from error
-        async with session.turn:
-            if session.closed:
-                raise Refused(410, "this rollout is over")
-            if session.model_error is not None:
-                raise Refused(502, session.model_error)
-            try:
-                yield session, body
-            except Ended:
-                raise Refused(410, "this rollout is over") from None
+
+async def _body(request: Request, session: Session) -> JsonValue:
+    """Read a request's JSON, under a cap and in time; the rollout's token has no place in it."""
+    limits, data = session.limits, bytearray()
+    try:
+        async with asyncio.timeout(limits.request_seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limits.request_bytes:
+                    raise Refused(413, f"a request has at most {limits.request_bytes} bytes")
+    except TimeoutError:
+        raise Refused(408, f"the request did not arrive within {limits.request_seconds:g} s") from None
+    except ClientDisconnect:
+        raise Refused(400, "the request broke off") from None
+    if session.token.encode() in data:
+        raise Refused(400, "the request's body holds the rollout's token, which goes into its header alone")
+    try:
+        return parse_untrusted(bytes(data))
+    except ValueError as error:
+        raise Refused(400, f"the body is not JSON that can be used: {error}") from error

@@ -7,9 +7,18 @@ Completions and chat completions, in OpenAI's form with vLLM's additions (`struc
 import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from ..core import ModelCall, Usage, Version, canonical_json
 
@@ -30,11 +39,44 @@ class _Choice(BaseModel):
     choice: list[str] = Field(min_length=1, max_length=_LARGEST_CHOICE)
 
 
+class _TextPart(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["text"]
+    text: str
+
+
+class _StreamOptions(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    include_usage: bool = False
+
+
+class _ResponseFormat(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal["text"]
+
+
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Annotated[str, Field(pattern="^(system|user|assistant)$")]
     content: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain(cls, message: Any) -> Any:
+        """Text in parts becomes one text; a client that sends an answer back sends its empty fields, too."""
+        if not isinstance(message, dict):
+            return message
+        given = cast("dict[str, Any]", message)
+        found = {name: value for name, value in given.items() if name in cls.model_fields or value}
+        parts = found.get("content")
+        if isinstance(parts, list):
+            texts = TypeAdapter(list[_TextPart]).validate_python(parts)
+            found["content"] = "".join(part.text for part in texts)
+        return found
 
 
 class Asked(BaseModel):
@@ -46,10 +88,18 @@ class Asked(BaseModel):
     messages: list[_Message] | None = None
     temperature: float | None = Field(default=None, ge=0.0, le=4.0)
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(
+        default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")
+    )
     stop: str | list[str] | None = None
     structured_outputs: _Choice | None = None
     stream: bool = False
+    """Answered in one piece, as a stream."""
+    stream_options: _StreamOptions | None = None
+    tools: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    functions: Annotated[list[JsonValue], Field(max_length=0)] | None = None
+    response_format: _ResponseFormat | None = None
+    """These three would change what an answer is; here it is text, and a request for more is refused."""
 
     @classmethod
     def parse(cls, kind: Kind, body: JsonValue) -> "Asked":
@@ -64,8 +114,6 @@ class Asked(BaseModel):
             first = error.errors(include_url=False)[0]
             where = ".".join(map(str, first["loc"])) or "the body"
             raise ValueError(f"{where}: {first['msg']}") from error
-        if asked.stream:
-            raise ValueError("stream: answers come whole here; leave it out")
         if kind is Kind.COMPLETION and asked.prompt is None:
             raise ValueError("prompt: expected a text")
         if kind is Kind.CHAT and not asked.messages:
@@ -73,7 +121,7 @@ class Asked(BaseModel):
         return asked
 
 
-def forwarded(kind: Kind, asked: Asked, version: Version, seed: int, room: int) -> dict[str, JsonValue]:
+def forwarded(kind: Kind, asked: Asked, version: Version, seed: int, room: int) -> dict[str, Any]:
     """The body that goes to the server: the version decides the model, the runner the seed.
 
     Args:
@@ -84,7 +132,7 @@ def forwarded(kind: Kind, asked: Asked, version: Version, seed: int, room: int) 
         room: tokens that the rollout may still spend.
     """
     sampling = version.sampling
-    body: dict[str, JsonValue] = {
+    body: dict[str, Any] = {
         "model": version.model,
         "seed": seed,
         "n": 1,

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from ..core import ArtifactStore, Note, RolloutStop, Step, Trajectory, Usage, Version, canonical_json
 from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, read_result
 from ..safety.budget.calls import Spending
+from ..safety.sandbox.protocol import Loopback
 from ..safety.sandbox.untrusted import parse_untrusted
 from ..safety.telemetry import here, names, span
+from .candidates import CandidateMeter
 from .lockstep import Lockstep
 from .policy import Endpoint
 from .proxy import PolicyProxy
@@ -31,6 +34,7 @@ from .tools import Tool
 
 _AGENT, _ITEM, _OUTPUT = "agent.py", "item.json", "output.json"
 _TAIL = 2000
+_START_SECONDS = 30.0
 _STOPS = {Ending.TIMED_OUT: RolloutStop.TIMED_OUT, Ending.OUTPUT_LIMIT: RolloutStop.OUTPUT_LIMIT}
 
 
@@ -46,6 +50,10 @@ class Rollout:
     seed: int
     tools: Sequence[Tool] = ()
     task: str = ""
+    loopback: bool = False
+    """Whether the scaffold's program also finds the model by the variables that providers' SDKs read
+    (`OPENAI_BASE_URL`, `OPENAI_API_KEY`), and may import the packages of this environment. Needs a sandbox with a
+    network namespace."""
 
 
 class RolloutLimits(BaseModel):
@@ -73,6 +81,7 @@ async def run_rollouts(
     batch: int = 32,
     on_done: Callable[[Trajectory], None] | None = None,
     spending: Spending | None = None,
+    candidates: CandidateMeter | None = None,
 ) -> list[Trajectory]:
     """Run each rollout in a sandbox of its own, `batch` at a time in lock step.
 
@@ -90,6 +99,8 @@ async def run_rollouts(
         on_done: called with each trajectory as its rollout ends.
         spending: what model calls are paid from: the most that a call can use is reserved before it, what it used
             is settled after it.
+        candidates: counts what all rollouts of a version use together, over several calls of this if it is given to
+            each, and limits it.
 
     Returns:
         Ungraded trajectories in the order of the rollouts.
@@ -101,6 +112,7 @@ async def run_rollouts(
         PawlError: what a trusted tool raised.
     """
     limits = limits or RolloutLimits()
+    calls = _as_long_as(limits.sandbox.wall_seconds, limits.calls)
     work.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="rollouts-", dir=work.resolve()))
     done: list[Trajectory] = []
@@ -108,7 +120,7 @@ async def run_rollouts(
         scaffolds = {rollout.version.scaffold: scratch / rollout.version.scaffold for rollout in rollouts}
         for digest, folder in scaffolds.items():
             store.checkout(digest, folder)
-        async with PolicyProxy(endpoint) as proxy:
+        async with PolicyProxy(endpoint, candidates) as proxy:
             for start in range(0, len(rollouts), batch):
                 part = rollouts[start : start + batch]
                 lockstep = Lockstep(secrets.token_hex(8), len(part), limits.lag_seconds)
@@ -116,11 +128,11 @@ async def run_rollouts(
                 try:
                     async with asyncio.TaskGroup() as group:
                         for member, rollout in enumerate(part):
-                            session = proxy.open(
+                            session = await proxy.open(
                                 rollout.version,
                                 seed=rollout.seed,
                                 tools=rollout.tools,
-                                limits=limits.calls,
+                                limits=calls,
                                 lockstep=lockstep,
                                 member=member,
                                 spending=spending,
@@ -134,6 +146,11 @@ async def run_rollouts(
     finally:
         _remove(scratch)
     return done
+
+
+def _as_long_as(wall_seconds: float, calls: CallLimits) -> CallLimits:
+    """A token that outlives its rollout by no more than the rollout takes to start."""
+    return calls.model_copy(update={"seconds": min(calls.seconds, wall_seconds + _START_SECONDS)})
 
 
 @dataclass(frozen=True)
@@ -156,19 +173,22 @@ async def _run(
     place.work.mkdir()
     item = {"id": rollout.item, "task": rollout.task, "payload": rollout.payload, "seed": rollout.seed}
     (place.work / _ITEM).write_bytes(json.dumps(item).encode())
+    loopback = Loopback(socket=session.socket) if rollout.loopback else None
     command = Command(
         argv=(os.path.realpath(sys.executable), "-S", str(place.scaffold / _AGENT)),
         work=place.work,
-        mounts=(Mount(path=place.scaffold), Mount(path=proxy.socket)),
+        mounts=(Mount(path=place.scaffold), Mount(path=session.socket)),
         env={
-            "PAWL_SOCKET": str(proxy.socket),
+            "PAWL_SOCKET": str(session.socket),
             "PAWL_TOKEN": session.token,
             "PAWL_SEED": str(rollout.seed),
             "PAWL_SCAFFOLD": str(place.scaffold),
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
             "PYTHONIOENCODING": "utf-8:backslashreplace",
+            **({} if loopback is None else _sdk(loopback, session)),
         },
+        loopback=loopback,
         limits=limits.sandbox,
     )
     try:
@@ -182,7 +202,7 @@ async def _run(
         raise session.trusted_error
     data = read_result(place.work, _OUTPUT, limits.output_bytes)
     _remove(place.work)
-    trajectory = _trajectory(rollout, session, result, data, _Redaction(session, proxy, place))
+    trajectory = _trajectory(rollout, session, result, data, _Redaction(session, place))
     if on_done is not None:
         on_done(trajectory)
     return trajectory
@@ -198,13 +218,23 @@ def _told(rollout: Rollout) -> dict[str, str]:
     }
 
 
+def _sdk(loopback: Loopback, session: Session) -> dict[str, str]:
+    """The environment that a program written for a provider's SDK expects."""
+    packages = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    return {
+        "OPENAI_BASE_URL": f"http://127.0.0.1:{loopback.port}/v1",
+        "OPENAI_API_KEY": session.token,
+        "PYTHONPATH": ":".join(packages),
+    }
+
+
 class _Redaction:
     """Takes out of a scaffold's words what differs from run to run."""
 
-    def __init__(self, session: Session, proxy: PolicyProxy, place: _Place) -> None:
+    def __init__(self, session: Session, place: _Place) -> None:
         self._names = {
             session.token: "TOKEN",
-            str(proxy.socket): "SOCKET",
+            str(session.socket): "SOCKET",
             str(place.scaffold): "SCAFFOLD",
             str(place.work): "WORK",
         }
@@ -220,6 +250,7 @@ def _trajectory(
     rollout: Rollout, session: Session, result: Result, data: bytes | None, redacted: _Redaction
 ) -> Trajectory:
     stop, output, error = _outcome(session, result, data, redacted)
+    output = None if output is None else output.replace(session.token, "TOKEN")
     steps: list[Step] = list(session.steps)
     if result.stdout:
         steps.append(Note(text=redacted(result.stdout)[:_TAIL]))

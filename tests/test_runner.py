@@ -375,7 +375,7 @@ def send(path, data, token=None):
     r = c.getresponse()
     said.append([r.status, r.read().decode()[:60]])
 send("/v1/completions", b"{}", token="guess")
-for data in (b"{", b"[]", b"{}", b'{"prompt": "\ud800"}', b'{"prompt": 3}', b'{"prompt": "a", "stream": true}',
+for data in (b"{", b"[]", b"{}", b'{"prompt": "\ud800"}', b'{"prompt": 3}', b'{"prompt": "a", "tools": [{}]}',
              b'{"prompt": "a", "temperature": NaN}', b'{"prompt": "a", "structured_outputs": {"regex": "a"}}',
              b'{"prompt": "' + b"x" * (3 << 20) + b'"}'):
     send("/v1/completions", data)

@@ -141,7 +141,7 @@ def wrap(
         groups: descriptors, inherited by the launcher, of the control groups that the program joins.
 
     Raises:
-        ConfigurationError: a path is relative, or more than one socket is mounted.
+        ConfigurationError: a path is relative, more than one socket is mounted, or one that has a port isn't.
         SandboxUnavailable: the command asks for a loopback port where there is no network namespace.
     """
     check_paths(command)
@@ -150,6 +150,10 @@ def wrap(
             f"The program asks for a port of its own, 127.0.0.1:{command.loopback.port}, but the {isolation} sandbox "
             "has no network namespace, so that the port would be the host's. Install bubblewrap (apt install "
             "bubblewrap), or let the program use the Unix socket."
+        )
+    if command.loopback is not None and all(mount.path != command.loopback.socket for mount in command.mounts):
+        raise ConfigurationError(
+            f"The socket {command.loopback.socket} has a port inside: expected it among the mounts."
         )
     argv = [_python(), "-I", "-S", "-c", _LAUNCH, f"status={status}", f"cwd={command.work}"]
     argv += _rlimits(command, isolation, user)
@@ -260,8 +264,6 @@ def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
     for path in filter(os.path.exists, _PROC_OF_THE_KERNEL if command.nested is None else ()):
         arguments += ["--ro-bind", path, path]
     mounts = (*command.mounts, Mount(path=command.work, writable=True))
-    if command.loopback is not None:
-        mounts = (*mounts, Mount(path=command.loopback.socket))
     for parent in _parents((*map(Path, _readable()), *(mount.path for mount in mounts))):
         arguments += ["--perms", "0755", "--dir", parent]  # else those that root makes are closed to others
     for path in (*_readable(), _CPU):

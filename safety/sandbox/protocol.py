@@ -84,7 +84,7 @@ class Loopback(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     socket: Path
-    """The Unix socket outside; it is mounted, too."""
+    """The Unix socket, which is one of the mounts."""
     port: int = Field(default=8000, ge=1024, le=65535)
     """On 127.0.0.1 inside; every program has a network of its own, so the number may be the same for all."""
 
