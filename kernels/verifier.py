@@ -29,7 +29,7 @@ from .launches import compile_job
 from .problem import KernelProblem, Precision, Variant
 from .report import FailureClass, Launch, Report, Status
 from .trimul import find_problem
-from .warm import ChildLimits, Mode, WarmProcess
+from .warm import ChildLimits, KernelProcess, Mode
 
 VERSION = "1"
 """Part of every cache's key; raise it with any change that moves a figure or an outcome."""
@@ -77,7 +77,7 @@ class Verifier:
         """
         limits = limits or ChildLimits()
         self._cache = JsonCache(cache, shared_cache)
-        self._processes = {mode: WarmProcess(sandbox, mode, limits) for mode in Mode}
+        self._processes = {mode: KernelProcess(sandbox, mode, limits, workers) for mode in Mode}
         self._slots = asyncio.Semaphore(workers)
         self._pending: dict[str, asyncio.Future[JsonValue]] = {}
 

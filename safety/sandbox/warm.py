@@ -1,0 +1,292 @@
+"""A warm sandbox: a process that has imported what is slow to import, and answers each request in a child of its own.
+
+    warm = WarmSandbox(default_sandbox(), Program("worker", {"worker.py": source}), limits=Limits(wall_seconds=60))
+    reply = await warm.ask({"what": "this"}, blob)
+    await warm.close()
+
+A child has namespaces (or, without them, a Landlock domain), scratch and process tree of its own, under the layers that
+a run of its own would have; all of it is gone when `ask` returns. See `nursery.py` for the inside.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from ...core import SandboxUnavailable
+from .protocol import Command, Ending, Limits, Result, Sandbox, Use
+from .untrusted import parse_untrusted
+
+_INSIDE = Path(__file__).parent
+_START_SECONDS = 180.0
+_GRACE_SECONDS = 15.0
+_HEADER_BYTES = 32 << 20
+_OWN_MEMORY, _OWN_SCRATCH, _OWN_PROCESSES = 2 << 30, 256 << 20, 64
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a warm process imports and how it answers; Pawl's own code."""
+
+    module: str
+    """A module with `warm_up(*arguments)` and `answer(request, blob, scratch) -> (answer, blob)`."""
+    bundle: Mapping[str, bytes]
+    """Files by relative path, importable inside."""
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a request: data, whatever the child did."""
+
+    ending: Ending
+    status: int
+    """Exit status, or the signal's number for `SIGNALLED`."""
+    answer: dict[str, JsonValue] | None
+    """None where the child gave no answer that can be read."""
+    blob: bytes
+    cpu_seconds: float
+    """CPU time of the child and all it started, as the kernel counts it."""
+    wall_seconds: float
+    detail: str = ""
+    """Why there is no answer, where the ending doesn't say it."""
+
+
+class _TooLong(Exception):
+    """An answer is over the limit."""
+
+
+class WarmSandbox:
+    """One warm process, started with the first request; safe to ask many times at once from one event loop."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        program: Program,
+        *,
+        limits: Limits,
+        at_once: int = 2,
+        answer_bytes: int = 1 << 30,
+        use: Use = Use.KERNEL,
+    ) -> None:
+        """Say what to start.
+
+        Args:
+            sandbox: runs the warm process.
+            program: what it imports.
+            limits: what one request may take; `memory_bytes` counts from what the imports hold.
+            at_once: requests at work at once; more wait.
+            answer_bytes: the most that an answer and its blob may hold.
+            use: what the children are run for.
+        """
+        self._sandbox = sandbox
+        self._program = program
+        self._limits = limits
+        self._at_once = at_once
+        self._answer_bytes = answer_bytes
+        self._use = use
+        self._slots = asyncio.Semaphore(at_once)
+        self._starting = asyncio.Lock()
+        self._control: socket.socket | None = None
+        self._run: asyncio.Task[Result] | None = None
+        self._work: Path | None = None
+
+    async def ask(self, request: dict[str, JsonValue], blob: bytes = b"") -> Reply:
+        """Send a request to a fresh child, and wait until it is gone.
+
+        Raises:
+            SandboxUnavailable: the warm process doesn't start, can't confine a child, or ended meanwhile; the next
+                request starts another.
+        """
+        async with self._slots:
+            began = time.monotonic()
+            ours, told = await self._fork()
+            said, listening = await _listen(told)
+            found: tuple[dict[str, JsonValue] | None, bytes, str] = (None, b"", "")
+            try:
+                async with asyncio.timeout(self._limits.wall_seconds + _GRACE_SECONDS):
+                    found = await self._exchange(ours, request, blob)
+                    words = (await said.read()).decode(errors="replace")
+            except _TooLong as error:
+                return Reply(Ending.OUTPUT_LIMIT, 9, None, b"", 0.0, time.monotonic() - began, str(error))
+            except TimeoutError:
+                words = "it doesn't answer"
+                await self.close()
+            finally:
+                listening.close()  # if it is not at its end, the warm process ends the child for it
+            seconds = time.monotonic() - began
+        parts = words.split()
+        if len(parts) != 4 or parts[0] != "ok":
+            raise SandboxUnavailable(await self._what_failed(words))
+        code, cpu, ending = int(parts[1]), float(parts[2]), Ending(parts[3])
+        status = os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
+        if found[0] is not None:
+            ending, status = Ending.EXITED, 0
+        elif ending is Ending.EXITED and os.WIFSIGNALED(code):
+            ending = Ending.SIGNALLED
+        return Reply(ending, status, found[0], found[1], cpu, seconds, found[2])
+
+    async def close(self) -> None:
+        """End the warm process with all its children, and remove its folder."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._run is not None:
+            run, self._run = self._run, None
+            await asyncio.wait([run], timeout=10)
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+        if self._work is not None:
+            work, self._work = self._work, None
+            await asyncio.to_thread(_remove, work)
+
+    async def _fork(self) -> tuple[socket.socket, int]:
+        """A connection to a new child, and where its ending is told."""
+        for attempt in range(2):
+            control = await self._ready()
+            ours, theirs = socket.socketpair()
+            told, tell = os.pipe()
+            try:
+                socket.send_fds(control, [b"."], [theirs.fileno(), tell])
+            except OSError as error:  # it has just ended; nothing was started
+                ours.close()
+                os.close(told)
+                await self.close()
+                if attempt:
+                    raise SandboxUnavailable(
+                        f"The warm process {self._program.module} can't be reached: {error}"
+                    ) from error
+            else:
+                return ours, told
+            finally:
+                theirs.close()
+                os.close(tell)
+        raise AssertionError
+
+    async def _exchange(
+        self, connection: socket.socket, request: dict[str, JsonValue], blob: bytes
+    ) -> tuple[dict[str, JsonValue] | None, bytes, str]:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=1 << 22)
+        try:
+            text = json.dumps(request).encode()
+            writer.writelines([struct.pack("<QQ", len(text), len(blob)), text, blob])
+            await writer.drain()
+            header, size = struct.unpack("<QQ", await reader.readexactly(16))
+            if header > _HEADER_BYTES or header + size > self._answer_bytes:
+                raise _TooLong(f"an answer of {header + size} bytes")
+            answer = parse_untrusted(await reader.readexactly(header))
+            if not isinstance(answer, dict):
+                raise ValueError(f"a {type(answer).__name__}, expected an object")
+            return answer, await reader.readexactly(size), ""
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None, b"", "it ended before it answered"
+        except ValueError as error:
+            return None, b"", f"an answer that can't be read: {error}"
+        finally:
+            writer.close()
+
+    async def _what_failed(self, words: str) -> str:
+        name = f"The warm process {self._program.module}"
+        ended = ""
+        if self._run is not None:
+            await asyncio.wait([self._run], timeout=2)
+            if self._run.done():
+                ended = f": {_how(self._run)}"
+                await self.close()
+        if words.startswith("ok") or not words:
+            return (
+                f"{name} ended during a request{ended}. Ask again, which starts another; if it ends again, see "
+                "`pawl doctor` for what the sandbox offers."
+            )
+        return f"{name} could not give a request its own sandbox: {words}. See `pawl doctor` for what works here."
+
+    async def _ready(self) -> socket.socket:
+        async with self._starting:
+            if self._control is None or self._run is None or self._run.done():
+                await self.close()
+                self._control = await self._start()
+            return self._control
+
+    async def _start(self) -> socket.socket:
+        self._work = work = Path(tempfile.mkdtemp(prefix="pawl-")).resolve()
+        for name, data in self._program.bundle.items():
+            path = work / "bundle" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        run = self._run = asyncio.create_task(self._sandbox.run(self._command(work)))
+        deadline = time.monotonic() + _START_SECONDS
+        while not (work / "socket").exists():
+            await asyncio.wait([run], timeout=0.02)
+            if run.done() or time.monotonic() > deadline:
+                words = _how(run) if run.done() else f"no answer within {_START_SECONDS:.0f} s"
+                await self.close()
+                raise SandboxUnavailable(f"The warm process {self._program.module} didn't start: {words}")
+        control = socket.socket(socket.AF_UNIX)
+        control.connect(str(work / "socket"))
+        control.setblocking(False)
+        return control
+
+    def _command(self, work: Path) -> Command:
+        path = [str(work / "bundle"), str(_INSIDE)]
+        start = f"import sys; sys.path[:0] = {path!r}; import nursery, launcher; del sys.path[1]; nursery.main()"
+        child, at_once = self._limits, self._at_once
+        return Command(
+            argv=(
+                sys.executable, "-I", "-B", "-c", start,
+                self._program.module, str(work / "socket"), *self._program.arguments,
+            ),
+            work=work,
+            env=dict(self._program.env),
+            limits=Limits(
+                wall_seconds=30 * 86_400.0,
+                cpu_seconds=10_000_000,
+                memory_bytes=0,
+                total_memory_bytes=_OWN_MEMORY + at_once * child.total_memory_bytes,
+                file_bytes=child.file_bytes,
+                scratch_bytes=_OWN_SCRATCH + at_once * child.scratch_bytes,
+                processes=_OWN_PROCESSES + at_once * child.processes,
+            ),
+            use=self._use,
+            nested=child,
+        )  # fmt: skip
+
+
+def _how(run: "asyncio.Task[Result]") -> str:
+    if run.cancelled():
+        return "it was cancelled"
+    error = run.exception()
+    if error is not None:
+        return str(error)
+    result = run.result()
+    return f"it ended with {result.ending} {result.status} {result.stderr[-600:].decode(errors='replace')}".strip()
+
+
+async def _listen(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.BaseTransport]:
+    """Read a pipe, which is closed with the transport."""
+    reader = asyncio.StreamReader()
+    pipe = os.fdopen(descriptor, "rb", buffering=0)
+    try:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+    except BaseException:
+        pipe.close()
+        raise
+    return reader, transport
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(OSError, RecursionError):
+        shutil.rmtree(folder, ignore_errors=True)
