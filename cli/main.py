@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import answers, campaigns, health, running
+from . import answers, campaigns, costs, health, report, running
 
 app = typer.Typer(
     name="pawl",
@@ -25,6 +25,8 @@ app.command()(running.resume)
 app.command()(running.work)
 app.command()(campaigns.status)
 app.command()(campaigns.history)
+app.command()(costs.cost)
+app.command()(report.report)
 app.command()(campaigns.fork)
 app.command()(campaigns.rollback)
 app.command()(campaigns.stop)

@@ -83,8 +83,9 @@ class Watch:
             self._last = text
 
     async def conclude(self, session: "Session", campaign: str) -> None:
-        """Print the rounds as a table, and what the task has to show for them."""
+        """Print the rounds as a table, what each lever cost, and what the task has to show for it."""
         from .campaigns import print_rounds
+        from .costs import print_levers
         from .showcase import show_best
 
         if self._status is not None:
@@ -92,6 +93,7 @@ class Watch:
         status = session.status(campaign)
         if status.rounds:
             print_rounds(status)
+            await print_levers(session, campaign)
         await show_best(session, campaign)
 
 

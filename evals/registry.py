@@ -15,7 +15,7 @@ from typing import cast
 
 from ..core import NotFound
 from ..safety.sandbox import Sandbox
-from .task import Task
+from .task import Metric, Task
 
 GROUP = "pawl.tasks"
 
@@ -55,6 +55,19 @@ def load_task(name: str, environment: TaskEnvironment) -> Task:
         f"No task named {name!r} can be loaded. Registered are: {', '.join(task_names()) or 'none'}. "
         f"A package adds one by the entry point group {GROUP!r}."
     )
+
+
+def declared_metric(name: str) -> Metric | None:
+    """The metric that a task's class declares, without constructing a task; none where it declares none."""
+    for point in sorted(entry_points(group=GROUP), key=lambda each: each.value):
+        if point.name == name:
+            try:
+                metric = getattr(point.load(), "metric", None)
+            except Exception:  # noqa: S112 - whoever needs the task itself is warned
+                continue
+            if isinstance(metric, Metric):
+                return metric
+    return None
 
 
 def _construct(point: EntryPoint, environment: TaskEnvironment) -> Task | None:

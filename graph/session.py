@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,10 +29,13 @@ from ..core import (
     Conflict,
     Home,
     NotFound,
+    PawlError,
     Settings,
     Trajectory,
 )
+from ..evals.registry import declared_metric
 from ..evals.showcase import Showcase, ShowsBest
+from ..evals.task import Metric
 from ..nodes.gate import ApprovalResponse
 from ..nodes.journal import load_trajectories
 from ..nodes.rounds import RoundRow
@@ -41,11 +45,14 @@ from ..release import Campaign, Channel, Lease, Move, Pointer, Status
 from ..safety.budget import Budget
 from .builder import build_graph, fingerprint
 from .checkpoints import open_saver
+from .costs import CostReport, cost_report
 from .events import Event
 from .plugins import plugin_nodes
+from .report import CampaignReport, gather
 from .run import Run, changed
 from .services import Factory, LocalFactory
 from .store import Store
+from .tracing import traced
 from .views import CampaignStatus, Checkpoint, Request, describe
 
 SHOWN = 24
@@ -320,7 +327,7 @@ class Session:
             source = found[0]
             before = [each for each in states if each.config == source.parent_config]
             ran = before[0].next[0] if before and before[0].next else "__start__"
-            budget = Budget.model_validate(row.settings["budget"])
+            budget = self.store.budget(campaign)
             fork = self.create(
                 row.task, rules=rules or source.values.get("rules"), seed=row.seed, budget=budget, campaign=name
             )
@@ -345,6 +352,15 @@ class Session:
                 found = load_trajectories(self.store.artifacts, each.artifact)
                 best += [trajectory for trajectory in found if trajectory.id == each.trajectory]
             return await task.showcase(best, self.home.root / "best")
+
+    async def costs(self, campaign: str) -> CostReport:
+        """What a campaign cost, by node, lever, model and round."""
+        metric = await self._metric(self.store.campaigns.get(campaign).task)
+        return cost_report(self.store, campaign, metric)
+
+    async def report(self, campaign: str) -> CampaignReport:
+        """Everything about a campaign; `pawl.graph.report.render` makes a page of it."""
+        return gather(self.store, campaign, await self._metric(self.store.campaigns.get(campaign).task))
 
     def campaigns(self) -> list[Campaign]:
         """The campaigns of this home, oldest first."""
@@ -388,12 +404,25 @@ class Session:
 
     # Within
 
+    async def _metric(self, task: str) -> Metric | None:
+        """The metric of a task, or none where the task can't be opened here."""
+        declared = declared_metric(task)
+        if declared is not None:
+            return declared
+        try:
+            async with self._factory.open_task(self.home, self.settings, task) as opened:
+                return opened.metric
+        except PawlError:
+            return None
+
     async def _run(self, row: Campaign, control: RunControl) -> AsyncGenerator[Event]:
         async with (
             self._graph() as graph,
+            traced(self.home, self.store, row) as trace,
             self._factory.open(self.home, self.settings, self.store, row) as services,
         ):
-            run = Run(self.home, self.store, row, graph, fingerprint(self._nodes), services, control)
+            services = replace(services, telemetry=trace.telemetry)
+            run = Run(self.home, self.store, row, graph, fingerprint(self._nodes), services, control, trace)
             async for event in run.events():
                 yield event
 

@@ -19,6 +19,8 @@ from ..safety.budget import Budget
 from .events import Event
 
 if TYPE_CHECKING:
+    from .costs import CostReport
+    from .report import CampaignReport
     from .session import Session
     from .views import CampaignStatus, Checkpoint, Request
 
@@ -120,6 +122,14 @@ class SyncSession:
     ) -> str:
         """See `Session.fork`."""
         return self._runner.run(self._session.fork(campaign, checkpoint, rules=rules, name=name))
+
+    def costs(self, campaign: str) -> "CostReport":
+        """See `Session.costs`."""
+        return self._runner.run(self._session.costs(campaign))
+
+    def report(self, campaign: str) -> "CampaignReport":
+        """See `Session.report`."""
+        return self._runner.run(self._session.report(campaign))
 
     def campaigns(self) -> list[Campaign]:
         """See `Session.campaigns`."""

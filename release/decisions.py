@@ -123,6 +123,16 @@ class Decisions:
         with self._db.read() as connection:
             return [Request.model_validate(row, from_attributes=True) for row in connection.execute(query)]
 
+    def history(self, thread: str) -> list[tuple[Request, Answer | None]]:
+        """Everything that was asked in a thread, oldest first, each with its answer or none."""
+        asked, decided = requests_table.c, decisions_table.c
+        query = select(requests_table).where(asked.thread == thread).order_by(asked.asked, asked.interrupt_id)
+        with self._db.read() as connection:
+            requests = [Request.model_validate(row, from_attributes=True) for row in connection.execute(query)]
+            answers = connection.execute(select(decisions_table).where(decided.thread == thread))
+            found = {row.interrupt_id: _answer(row) for row in answers}
+        return [(each, found.get(each.interrupt_id)) for each in requests]
+
 
 def _first(connection: Connection, table: Table, thread: str, interrupt_id: str) -> Row[Any] | None:
     return connection.execute(
