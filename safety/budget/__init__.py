@@ -6,10 +6,12 @@ Meter(db, prices).add(campaign, key, node, round, usage)             # every eve
 """
 
 from .accounts import BudgetWarning, Charge, Warnings
-from .calls import Hold, Spending
+from .calls import Hold, Spending, current_spending, paying
+from .leases import LeaseKind, Leases
 from .limits import Budget, Dimension, LimitReached, Limits, Scope
 from .meter import EventKind, Meter, UsageEvent
 from .money import dollars, nano_dollars, shown
+from .prepaid import Prepaid
 from .prices import Prices, prices_of
 
 __all__ = [
@@ -19,16 +21,21 @@ __all__ = [
     "Dimension",
     "EventKind",
     "Hold",
+    "LeaseKind",
+    "Leases",
     "LimitReached",
     "Limits",
     "Meter",
+    "Prepaid",
     "Prices",
     "Scope",
     "Spending",
     "UsageEvent",
     "Warnings",
+    "current_spending",
     "dollars",
     "nano_dollars",
+    "paying",
     "prices_of",
     "shown",
 ]

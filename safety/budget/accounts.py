@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, s
 from ...core import Database
 from ...core.database import metadata
 from ...core.tables import insert_new
+from ..telemetry import measure, names
 from .limits import Amount, Budget, Dimension, Limits, Scope, reached
 
 accounts_table = Table(
@@ -181,6 +182,8 @@ def warn(connection: Connection, charge: Charge, day: str, budget: Budget) -> No
     for scope, limits in watched.items():
         for dimension in Dimension:
             most, settled = limits.most(dimension), found[accounts[scope]].settled.of(dimension)
+            if most:
+                measure(names.BUDGET_USED, settled / most, {names.SCOPE_OF_LIMIT: scope, names.LIMIT: dimension})
             if most is None or not settled or settled * 100 < most * WARN_PERCENT:
                 continue
             insert_new(

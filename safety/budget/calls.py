@@ -9,6 +9,9 @@ except CallRefused:
 hold.settle(usage)
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from ...core import Usage
@@ -40,3 +43,21 @@ class Spending(Protocol):
             BudgetExhausted: there is not that much left; the call must not be made.
         """
         ...
+
+
+_current: ContextVar[Spending | None] = ContextVar("pawl_spending", default=None)
+
+
+def current_spending() -> Spending | None:
+    """What calls are paid from here; none where nobody counts."""
+    return _current.get()
+
+
+@contextmanager
+def paying(spending: Spending) -> Generator[None]:
+    """Have calls that are made within this block, by whatever it calls, paid from a spending."""
+    token = _current.set(spending)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -6,7 +6,6 @@
 Inside, every amount is an integer in the dimension's smallest unit: nano-dollars, nanoseconds, or ones.
 """
 
-import math
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -92,7 +91,7 @@ def amount_of(usage: Usage, nano: int) -> Amount:
     return Amount(
         tokens=usage.tokens,
         usd=nano,
-        gpu_seconds=math.ceil(usage.gpu_seconds * NANO),
+        gpu_seconds=nano_dollars(usage.gpu_seconds) if usage.gpu_seconds else 0,  # as many nanoseconds
         verifications=usage.verifications,
         training_steps=usage.training_steps,
     )

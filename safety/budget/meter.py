@@ -31,9 +31,11 @@ from ...core import Database, Usage
 from ...core.database import metadata
 from ...core.faults import point
 from ...core.tables import insert_new, serialise
+from ..telemetry import measure, names
 from .accounts import Charge, move
 from .clock import Clock, SystemClock, today
 from .limits import Amount, amount_of
+from .money import NANO
 from .prices import Prices, hardware_prices
 
 usage_table = Table(
@@ -221,7 +223,21 @@ def post(
     )
     if new and kind in COUNTED:
         move(connection, charge.accounts(day).values(), amount_of(usage, nano), Amount())
+        _tell(charge, kind, nano)
     return new
+
+
+def _tell(charge: Charge, kind: EventKind, nano: int) -> None:
+    """Count the money of an event in telemetry."""
+    told = {names.CAMPAIGN: charge.campaign, names.NODE: charge.node, names.EVENT_KIND: kind.value}
+    named = {names.LEVER: charge.lever, names.MODEL: charge.model}
+    measure(names.COST, nano / NANO, {**told, **{name: value for name, value in named.items() if value}})
+
+
+def has_event(connection: Connection, campaign: str, key: str) -> bool:
+    """Whether something was counted under a key."""
+    c = usage_table.c
+    return connection.execute(select(c.key).where(c.campaign == campaign, c.key == key)).first() is not None
 
 
 def _of(campaign: str, kinds: tuple[EventKind, ...]) -> list[ColumnElement[bool]]:
