@@ -65,7 +65,7 @@ async def print_levers(session: "Session", campaign: str) -> None:
 
 
 def _breakdown(name: str, lines: "Sequence[Line]", total: "Line") -> None:
-    table(f"By {name}", [name, "dollars", *UNITS], [[line.of, *_amounts(line)] for line in [*lines, total]])
+    table(f"By {name}", [name, "dollars", *UNITS], [[_name(line.of), *_amounts(line)] for line in [*lines, total]])
 
 
 def _gains(found: "CostReport") -> None:
@@ -118,6 +118,11 @@ def _budgets(found: "CostReport") -> None:
             for each in found.budgets
         ],
     )
+
+
+def _name(of: str) -> str:
+    """A name for people: an adapter's is a digest, of which the beginning will do."""
+    return of[:12] if len(of) > 40 else of
 
 
 def _amounts(line: "Line") -> list[str]:
