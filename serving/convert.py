@@ -21,6 +21,8 @@ def convert(gguf: Path, target: Path) -> None:
     )
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
+    for file in target.iterdir():
+        file.chmod(0o644)  # weights are written for their owner alone, but a sandboxed job may be another user
 
 
 if __name__ == "__main__":

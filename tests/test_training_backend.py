@@ -216,13 +216,23 @@ async def test_an_adapter_folder_with_anything_else_in_it_is_refused(tmp_path: P
     folder = tmp_path / "adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
-    (folder / "adapter_model.safetensors").symlink_to("/etc/passwd")
+    weights = folder / "adapter_model.safetensors"
+    weights.symlink_to("/etc/passwd")
     status = JobStatus(state=JobState.SUCCEEDED, adapter=folder)
-    with pytest.raises(ConfigurationError, match="expected adapter_config"):
+    with pytest.raises(ConfigurationError, match="no plain file"):
         adapter_files(status)
-    (folder / "adapter_model.safetensors").unlink()
-    (folder / "adapter_model.safetensors").write_bytes(b"x")
-    assert adapter_files(status) == {"adapter_config.json": b"{}", "adapter_model.safetensors": b"x"}
+    weights.unlink()
+    weights.write_bytes(b"\x80\x05pickled")
+    with pytest.raises(ConfigurationError, match="can't be used: a header of"):
+        adapter_files(status)
+    weights.write_bytes(b"\2\0\0\0\0\0\0\0{}")
+    assert adapter_files(status) == {
+        "adapter_config.json": b"{}",
+        "adapter_model.safetensors": b"\2\0\0\0\0\0\0\0{}",
+    }
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(ConfigurationError, match="expected adapter_config"):
+        adapter_files(status.model_copy(update={"adapter": tmp_path / "link"}))
     (folder / "run.sh").write_text("")
     with pytest.raises(ConfigurationError, match="expected adapter_config"):
         adapter_files(status)

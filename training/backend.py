@@ -10,6 +10,7 @@ controller that was killed finds the job again by submitting it again.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,13 +21,17 @@ from pydantic import BaseModel, ConfigDict
 from ..core import ConfigurationError, Conflict, NotFound, canonical_json, digest_bytes
 from ..core.artifacts import write_durably
 from ..core.faults import point
-from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox
+from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox, Use, read_result
+from ..safety.sandbox.tensors import parse_safetensors
+from ..safety.sandbox.untrusted import parse_untrusted
+from ..safety.sandbox.watch import share_of_memory
 from ..safety.telemetry.jobs import job_environment
 from .datums import Datum, encode_datums
 from .job import JobState, JobStatus, TrainJob
 from .rundir import RunDir
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_CONFIG_BYTES, _WEIGHTS_BYTES = 1 << 20, 4 << 30
 POLL_SECONDS = 0.1
 
 
@@ -84,13 +89,21 @@ class LocalBackend:
         Args:
             runs: folder of the run dirs.
             sandbox: what the subprocesses run in.
-            limits: of one subprocess; by default an hour, without a cap on address space.
+            limits: of one subprocess; by default an hour, without a cap on address space, and three quarters of the
+                machine's memory.
         """
         self.runs = runs
         self.sandbox = sandbox
         self.limits = limits or Limits(
-            wall_seconds=3600, cpu_seconds=7200, memory_bytes=0, file_bytes=4 << 30, processes=512
+            wall_seconds=3600,
+            cpu_seconds=7200,
+            memory_bytes=0,
+            total_memory_bytes=share_of_memory(0.75),
+            file_bytes=4 << 30,
+            scratch_bytes=32 << 30,
+            processes=512,
         )
+        self._jobs: dict[str, TrainJob] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def submit(self, job: TrainJob, datums: Sequence[Datum]) -> JobHandle:
@@ -106,6 +119,7 @@ class LocalBackend:
             point("training.submit")
             write_durably(run.path / "job.json", canonical_json(job))
             point("training.submitted")
+        self._jobs[job.id] = job
         handle = JobHandle(id=job.id, run_dir=run.path)
         if not self._is_mine(handle):
             self._start(handle, run)
@@ -132,7 +146,7 @@ class LocalBackend:
         status = self.poll(handle)
         if status.state.finished:
             return
-        run.cancel_request.touch()
+        run.request_cancel()
         if status.state is JobState.LOST:
             run.write_status(status.model_copy(update={"state": JobState.CANCELLED}))
 
@@ -184,7 +198,7 @@ class LocalBackend:
             run.fail(error)
 
     def _command(self, run: RunDir) -> Command:
-        job = run.job()
+        job = self._jobs.get(run.path.name) or run.job()  # what a trainer may write names no mounts if we know better
         work = run.path / "work"
         work.mkdir(exist_ok=True)
         readable = [job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
@@ -202,6 +216,7 @@ class LocalBackend:
                 **job_environment(job.id),
             },
             limits=self.limits,
+            use=Use.TRAINING,
         )
 
 
@@ -216,10 +231,35 @@ def adapter_files(status: JobStatus) -> dict[str, bytes]:
         raise ConfigurationError(
             f"The job is {status.state}: expected one that succeeded. {status.error or ''}".strip()
         )
-    found = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.is_symlink())
-    if found != list(ADAPTER_FILES) or len(list(folder.iterdir())) != len(ADAPTER_FILES):
+    found = _listed(folder)
+    if found != sorted(ADAPTER_FILES):
         raise ConfigurationError(f"The adapter's folder holds {found}: expected {', '.join(ADAPTER_FILES)}.")
-    return {name: (folder / name).read_bytes() for name in ADAPTER_FILES}
+    files: dict[str, bytes] = {}
+    for name, limit in zip(ADAPTER_FILES, (_CONFIG_BYTES, _WEIGHTS_BYTES), strict=True):
+        data = read_result(folder.parent, f"{folder.name}/{name}", limit)
+        if data is None:
+            raise ConfigurationError(f"{name} of the adapter is no plain file of at most {limit} bytes.")
+        files[name] = data
+    try:
+        config = parse_untrusted(files[ADAPTER_FILES[0]])
+        parse_safetensors(files[ADAPTER_FILES[1]])
+    except ValueError as error:
+        raise ConfigurationError(f"The adapter can't be used: {error}. Train it again under a new id.") from error
+    if not isinstance(config, dict):
+        raise ConfigurationError(f"{ADAPTER_FILES[0]} is no object. Train the adapter again under a new id.")
+    return files
+
+
+def _listed(folder: Path) -> list[str]:
+    """Names in a folder that a trainer made; none where it is a link."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return sorted(os.listdir(descriptor))
+    finally:
+        os.close(descriptor)
 
 
 def _check_same(run: RunDir, job: TrainJob, data: bytes) -> None:
@@ -244,6 +284,10 @@ def _why(result: Result) -> str | None:
             )
         case Ending.OUTPUT_LIMIT:
             return "The trainer printed more than its limit."
+        case Ending.MEMORY_LIMIT:
+            return "The trainer held more memory than its limit. Give it more, or smaller batches."
+        case Ending.SCRATCH_LIMIT:
+            return "The trainer wrote more than its limit. Give it more, or keep fewer checkpoints."
         case Ending.EXITED if result.status not in (0, 3):
             return f"The trainer exited with status {result.status} before it began. {tail}"
         case _:

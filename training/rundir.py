@@ -25,10 +25,12 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core import ConfigurationError, NotFound, canonical_json
 from ..core.artifacts import write_durably
+from ..safety.sandbox import read_result
 from .datums import Datum, read_datums
 from .job import JobState, JobStatus, TrainJob
 
 KEPT_CHECKPOINTS = 2
+_STATUS_BYTES = 1 << 20
 
 
 class Progress(BaseModel):
@@ -107,14 +109,21 @@ class RunDir:
 
     def status(self) -> JobStatus | None:
         """The last status that was written, whoever wrote it and whether or not they live."""
+        data = read_result(self.path, "status.json", _STATUS_BYTES)
         try:
-            return JobStatus.model_validate_json((self.path / "status.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
+            return None if data is None else JobStatus.model_validate_json(data)
+        except ValidationError:
             return None
 
     def write_status(self, status: JobStatus) -> None:
         """Replace the status."""
         write_durably(self.path / "status.json", canonical_json(status))
+
+    def request_cancel(self) -> None:
+        """Ask the trainer to stop; a link that it may have put there is not followed."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with suppress(OSError):  # whatever is in the way is there
+            os.close(os.open(self.cancel_request, flags, 0o644))
 
     def append_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one step's line."""
@@ -172,13 +181,15 @@ class RunDir:
     def is_held(self) -> bool:
         """Whether a living process trains this job now."""
         try:
-            with (self.path / "lock").open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return True
-        except FileNotFoundError:
+            lock = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
             return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
         return False
 
     def fail(self, error: str) -> JobStatus:

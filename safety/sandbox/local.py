@@ -17,6 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ...core import SandboxUnavailable
+from ..telemetry import names, span
 from . import cgroups
 from .isolation import (
     LANDLOCK_ALONE,
@@ -32,7 +33,7 @@ from .isolation import (
 from .process import Confined, run_process
 from .protocol import Command, Ending, Layer, Result, Sandbox, Use
 from .rules import GET_A_SET, Guarantee, advice, guarantees, missing
-from .users import DedicatedUser, borrow_user, why_no_user
+from .users import DedicatedUser, borrow_user, closed_file, why_no_user
 
 _SETS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)
 _ADVICE = f"{GET_A_SET[0].upper()}{GET_A_SET[1:]}."
@@ -77,17 +78,17 @@ class LocalSandbox:
         Raises:
             SandboxUnavailable: a guarantee that the command's use requires is missing, or the program could not be
                 confined. It was not started.
-            ConfigurationError: a path of the command is relative, can't be read by the user that the program would
-                run as, or it mounts more than one socket.
+            ConfigurationError: a path of the command is relative, or it mounts more than one socket.
         """
         check_paths(command)
         with contextlib.ExitStack() as held:
-            layers, user = self._choose_user(command, held)
+            user, why = self._choose_user(command, held)
+            layers = self.layers if user is not None else self.layers - {Layer.DEDICATED_USER}
             lacking = missing(command.use, layers)
             if lacking:
                 raise SandboxUnavailable(
-                    f"The {self.isolation} sandbox gives no {', no '.join(lacking)} to this run, which "
-                    f"{command.use} requires. {advice(lacking)}."
+                    f"This run would have no {', no '.join(lacking)} under {self.isolation}, which a {command.use} run "
+                    f"requires. {why}{advice(lacking)}."
                 )
             writable = [
                 command.work,
@@ -96,7 +97,11 @@ class LocalSandbox:
             if user is not None:
                 _hand_over(command, writable, user)
             try:
-                return await self._run(command, layers, user, writable)
+                with span("sandbox run", {names.USE: command.use}) as current:
+                    result = await self._run(command, layers, user, writable)
+                    current.set(names.ENDING, result.ending)
+                    current.set(names.CPU_SECONDS, result.cpu_seconds)
+                return result
             finally:
                 if user is not None:
                     _take_back(writable)
@@ -139,18 +144,23 @@ class LocalSandbox:
         result = self._checked(confined)
         return result.model_copy(update={"ending": Ending.MEMORY_LIMIT}) if killed else result
 
-    def _choose_user(
-        self, command: Command, held: contextlib.ExitStack
-    ) -> tuple[frozenset[Layer], DedicatedUser | None]:
-        """A user of its own where one can be had for this run, and the layers that are active with it."""
-        layers = self.layers
-        if Layer.DEDICATED_USER not in layers:
-            return layers, None
-        nested = command.nested is not None and self.isolation is Isolation.BUBBLEWRAP
-        user = None if nested else held.enter_context(borrow_user())
-        if user is None or unreachable(command, self.isolation, user):
-            return layers - {Layer.DEDICATED_USER}, None
-        return layers, user
+    def _choose_user(self, command: Command, held: contextlib.ExitStack) -> tuple[DedicatedUser | None, str]:
+        """A user of its own where one can be had for this run, else why not."""
+        if Layer.DEDICATED_USER not in self.layers:
+            return None, ""
+        if command.nested is not None and self.isolation is Isolation.BUBBLEWRAP:
+            return None, "A warm process makes user namespaces, and so keeps Pawl's user. "
+        user = held.enter_context(borrow_user())
+        closed = unreachable(command, self.isolation, user) or [
+            path
+            for mount in command.mounts
+            if not mount.writable
+            for path in [closed_file(mount.path)]
+            if path is not None
+        ]
+        if closed:
+            return None, f"A user of its own couldn't read {closed[0]} (chmod o+rX lets it). "
+        return user, ""
 
     def _checked(self, confined: Confined) -> Result:
         if not confined.launched and confined.message:
@@ -281,8 +291,6 @@ def _hand_over(command: Command, writable: Sequence[Path], user: DedicatedUser) 
             continue
         if stat.S_ISSOCK(mode):
             user.share(mount.path)
-        elif not mount.writable:
-            user.check_readable(mount.path)
     if command.loopback is not None:
         user.share(command.loopback.socket)
     for folder in writable:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ...core import ConfigurationError, SandboxUnavailable
+from ...core import SandboxUnavailable
 
 FIRST, COUNT = 60_928, 256
 GROUP = FIRST - 1
 """A group of all dedicated users: who is in it may use the sockets that are mounted for it."""
+_TRIED = 1000
 _LOCKS = Path("/run/pawl/users")
 
 
@@ -48,20 +49,6 @@ class DedicatedUser:
         """Let dedicated users connect to a socket of Pawl."""
         os.chown(socket, -1, GROUP, follow_symlinks=False)
         os.chmod(socket, stat.S_IMODE(socket.stat().st_mode) | 0o060)
-
-    def check_readable(self, path: Path) -> None:
-        """Refuse a mount that the run would find closed.
-
-        Raises:
-            ConfigurationError: others may not read it.
-        """
-        mode = path.stat().st_mode
-        wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
-        if mode & wanted != wanted:
-            raise ConfigurationError(
-                f"{path} is to be mounted in a sandbox that runs as a user of its own, but its mode "
-                f"{stat.S_IMODE(mode):o} lets only its owner read it. Let others read it: chmod -R o+rX {path}"
-            )
 
 
 @contextmanager
@@ -127,6 +114,25 @@ def closed_to_others(paths: Iterable[Path], user: int) -> list[Path]:
         if not status.st_mode & (0o100 if status.st_uid == user else 0o001):
             found.add(parent)
     return sorted(found, key=lambda path: len(path.parts))
+
+
+def closed_file(folder: Path) -> Path | None:
+    """The first file or folder at or below a path that only its owner can read; not more than a thousand are tried."""
+    waiting, tried = [folder], 0
+    while waiting and tried < _TRIED:
+        path = waiting.pop()
+        tried += 1
+        try:
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                if mode & 0o005 != 0o005:
+                    return path
+                waiting += sorted(path.iterdir())
+            elif stat.S_ISREG(mode) and not mode & 0o004:
+                return path
+        except OSError:
+            continue
+    return None
 
 
 def _give(path: Path, user: int) -> None:
