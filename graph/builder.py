@@ -25,6 +25,7 @@ from ..nodes.house import HOUSE
 from ..nodes.journal import key as idempotency_key
 from ..nodes.spec import RESERVED, NodeRuntime, NodeSpec, Update
 from ..nodes.state import SCHEMA_VERSION, State, Verdict
+from .tracing import describe, node_span
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,9 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
         services.kill_switch.check(state["campaign"])
         services.budget.check(charge_of(state, spec.name))
         before = _cpu_seconds(services)
-        update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
+        with node_span(services.telemetry, state, spec.name) as current:
+            update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
+            describe(current, update)
         candidate = state.get("candidate")
         services.meter.add(
             state["campaign"],

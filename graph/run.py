@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..training.backend import JobHandle
 from ..training.job import JobState
 from .events import Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
 from .store import Store
+from .tracing import RunTrace
 from .views import describe
 
 
@@ -36,9 +38,19 @@ class Run:
     fingerprint: str
     services: Services
     control: RunControl
+    trace: RunTrace
 
     async def events(self) -> AsyncGenerator[Event]:
         """Run on, and tell what happens."""
+        try:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    self.trace.saw(event)
+                    yield event
+        finally:
+            self.trace.end()
+
+    async def _events(self) -> AsyncGenerator[Event]:
         campaign, graph, services, control = self.row.id, self.graph, self.services, self.control
         config: Any = {"configurable": {"thread_id": campaign}, "recursion_limit": 10_000}
         await self._commit()
@@ -129,6 +141,7 @@ class Run:
                 unanswered.append(Waiting(campaign=row.id, request=each.id, description=describe(request)))
             else:
                 answers[each.id] = answer.answer
+                self.trace.answered(each.id, values.get("round", 0))
         return Command(resume=answers) if answers else None, unanswered
 
     async def _commit(self) -> None:
@@ -198,6 +211,7 @@ class Run:
         """Open what was sealed, close the books."""
         row = self.row
         reveal = await self.services.judge.reveal(row.id)
+        self.trace.revealed(reveal)
         self.store.ledger.append(
             event_id=f"{row.id}/revealed",
             kind="campaign.revealed",

@@ -12,6 +12,7 @@ from .evidence import BudgetLeft
 
 if TYPE_CHECKING:
     from ..evals.judge_client import JudgeClient
+    from ..safety.telemetry.telemetry import Telemetry
     from ..serving.adapters import AdapterPublisher
     from ..training.backend import TrainerBackend
     from .editor import ScaffoldEditor
@@ -104,6 +105,8 @@ class Services:
     base_model: str = ""
     capable: bool = False
     """Whether the model can write free text and code."""
+    telemetry: "Telemetry | None" = None
+    """For the guard around the nodes; what a node tells, it tells by `safety.telemetry.span`."""
 
 
 OPEN = frozenset({"base_model", "capable", "training_base"})
