@@ -5,11 +5,9 @@ trajectories = await run_rollouts(rollouts, store=store, endpoint=endpoint, sand
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
-import shutil
 import sys
 import sysconfig
 import tempfile
@@ -20,9 +18,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from ..core import ArtifactStore, Note, RolloutStop, Step, Trajectory, Usage, Version, canonical_json
-from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, read_result
+from ..safety import Command, Ending, Limits, Mount, Result, Sandbox, Use, read_result
 from ..safety.budget.calls import Spending
-from ..safety.sandbox.protocol import Loopback
+from ..safety.sandbox import Loopback
+from ..safety.sandbox.trees import remove_tree
 from ..safety.sandbox.untrusted import parse_untrusted
 from ..safety.telemetry import here, names, span
 from .candidates import CandidateMeter
@@ -35,7 +34,11 @@ from .tools import Tool
 _AGENT, _ITEM, _OUTPUT = "agent.py", "item.json", "output.json"
 _TAIL = 2000
 _START_SECONDS = 30.0
-_STOPS = {Ending.TIMED_OUT: RolloutStop.TIMED_OUT, Ending.OUTPUT_LIMIT: RolloutStop.OUTPUT_LIMIT}
+_STOPS = {
+    Ending.TIMED_OUT: RolloutStop.TIMED_OUT,
+    Ending.OUTPUT_LIMIT: RolloutStop.OUTPUT_LIMIT,
+    Ending.SCRATCH_LIMIT: RolloutStop.OUTPUT_LIMIT,
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Rollout:
     seed: int
     tools: Sequence[Tool] = ()
     task: str = ""
+    use: Use = Use.SCAFFOLD
+    """Whose the scaffold is; the sandbox's rules for a foreign agent are stricter."""
     loopback: bool = False
     """Whether the scaffold's program also finds the model by the variables that providers' SDKs read
     (`OPENAI_BASE_URL`, `OPENAI_API_KEY`), and may import the packages of this environment. Needs a sandbox with a
@@ -144,7 +149,7 @@ async def run_rollouts(
                     raise _first(failures) from failures
                 done += [run.result() for run in runs]
     finally:
-        _remove(scratch)
+        remove_tree(scratch)
     return done
 
 
@@ -190,6 +195,7 @@ async def _run(
         },
         loopback=loopback,
         limits=limits.sandbox,
+        use=rollout.use,
     )
     try:
         with span(f"{names.Operation.INVOKE_AGENT} {rollout.task}".strip(), _told(rollout)) as current:
@@ -201,7 +207,7 @@ async def _run(
     if session.trusted_error is not None:
         raise session.trusted_error
     data = read_result(place.work, _OUTPUT, limits.output_bytes)
-    _remove(place.work)
+    remove_tree(place.work)
     trajectory = _trajectory(rollout, session, result, data, _Redaction(session, place))
     if on_done is not None:
         on_done(trajectory)
@@ -276,6 +282,8 @@ def _outcome(
         return RolloutStop.MODEL_FAILED, None, session.model_error
     if result.ending in _STOPS:
         return _STOPS[result.ending], None, words
+    if result.ending is Ending.MEMORY_LIMIT:
+        return RolloutStop.CRASHED, None, f"{words}[ended: more memory than its limit]"
     if result.ending is not Ending.EXITED or result.status != 0:
         how = "signal" if result.ending is Ending.SIGNALLED else "status"
         return RolloutStop.CRASHED, None, f"{words}[ended with {how} {result.status}]"
@@ -297,15 +305,3 @@ def _first(error: BaseException) -> BaseException:
     """The one error to raise where several rollouts met the same trouble."""
     inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
     return _first(inner[0]) if inner else error
-
-
-def _remove(folder: Path) -> None:
-    """Remove what a candidate may have made hard to remove; a link in it is removed, never followed."""
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        for root, folders, _ in os.walk(folder):
-            for path in (Path(root, name) for name in folders):
-                if not path.is_symlink():
-                    with contextlib.suppress(OSError):
-                        path.chmod(0o700)
-        shutil.rmtree(folder, ignore_errors=True)
