@@ -162,7 +162,7 @@ def wrap(
         argv += [f"user={user.id}:{GROUP}"]
     program = [*command.argv]
     if command.nested is not None:
-        program += _confinement(command.model_copy(update={"limits": command.nested}), isolation)
+        program += _confinement(command.model_copy(update={"limits": command.nested}), isolation, user)
     if isolation is Isolation.BUBBLEWRAP:
         argv += _confined_by_namespaces(command)
         return [*_namespaces(command, user), "--", *argv, "--", *program]
@@ -174,7 +174,7 @@ def wrap(
     return [*argv, "--", *program]
 
 
-def _confinement(command: Command, isolation: Isolation) -> list[str]:
+def _confinement(command: Command, isolation: Isolation, user: DedicatedUser | None) -> list[str]:
     """The launcher's options for a child that a warm process forks, which are those of a run of its own."""
     if isolation is Isolation.NONE:
         raise ConfigurationError("A warm process was to run without a sandbox: expected bubblewrap or Landlock.")
@@ -186,12 +186,15 @@ def _confinement(command: Command, isolation: Isolation) -> list[str]:
         f"memory={limits.total_memory_bytes}",
         f"scratch={limits.scratch_bytes}",
     ]
-    return [f"isolation={isolation}", *bounds, *_rlimits(command, isolation, None), *how]
+    if isolation is Isolation.LANDLOCK and user is not None:  # the kernel counts the warm process and all children
+        command = command.model_copy(update={"limits": limits.model_copy(update={"processes": limits.processes + 8})})
+    return [f"isolation={isolation}", *bounds, *_rlimits(command, isolation, user), *how]
 
 
 def _confined_by_namespaces(command: Command) -> list[str]:
     if command.nested is not None:  # Landlock would refuse every mount, also those that hide one child from another
-        return [f"filter={assemble(shared=False, connect=False, nested=True).hex()}"]
+        covered = [f"uncover={path}" for path in _PROC_OF_THE_KERNEL]
+        return [f"filter={assemble(shared=False, connect=False, nested=True).hex()}", *covered]
     loopback = command.loopback
     program = assemble(shared=False, connect=False, loopback=loopback is not None)
     forward = [f"forward={loopback.port}:{loopback.socket}"] if loopback is not None else []
@@ -259,7 +262,9 @@ def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
         forbid = command.nested is None and can_disable_user_namespaces()
         arguments += ["--unshare-user", *(["--disable-userns"] if forbid else [])]
     arguments += ["--proc", "/proc", "--tmpfs", "/tmp", "--hostname", "sandbox"]  # noqa: S108
-    arguments += ["--dev", "/dev"] if command.nested is None else _to_nest()
+    arguments += ["--dev", "/dev"]
+    if command.nested is not None and os.getuid() == 0:  # for what the launcher uncovers, and to map root's id again
+        arguments += ["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETFCAP"]
     arguments += ["--as-pid-1"]  # the launcher hides its descriptors; bubblewrap's own first process doesn't
     for path in filter(os.path.exists, _PROC_OF_THE_KERNEL if command.nested is None else ()):
         arguments += ["--ro-bind", path, path]
@@ -284,19 +289,6 @@ def _parents(paths: Sequence[Path]) -> list[str]:
     """The folders above these paths, outermost first."""
     found = {parent for path in paths for parent in path.parents if parent != Path("/") and not parent.is_symlink()}
     return [str(path) for path in sorted(found, key=lambda path: len(path.parts))]
-
-
-def _to_nest() -> list[str]:
-    """What a warm process needs to make namespaces: capabilities, and devices one by one.
-
-    For its whole /dev, bubblewrap would make a second user namespace, which has no say over the first one's mounts.
-    """
-    arguments = ["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETFCAP", "--tmpfs", "/dev", "--dir", "/dev/shm"]  # noqa: S108
-    for path in _DEVICES:
-        arguments += ["--dev-bind", path, path]
-    for name, target in {"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}.items():
-        arguments += ["--symlink", f"/proc/self/{target}", f"/dev/{name}"]
-    return arguments
 
 
 def _rlimits(command: Command, isolation: Isolation, user: DedicatedUser | None) -> list[str]:

@@ -14,6 +14,7 @@ file only carries it out. It imports no package and little of the standard libra
 | scope=1 | keep signals inside a Landlock domain, so that one call can end everything in it |
 | connect=PATH | `connect`, of whatever address, reaches this Unix socket and nothing else |
 | cover=FOLDER | hide this folder, which the user can't pass, and show in its place the paths above that lie in it |
+| uncover=FOLDER | unmount what bubblewrap put over this part of /proc: else no process below could mount a new one |
 | user=UID:GROUP | become this user, with a group of the same number and one more |
 | cwd=FOLDER | go there, once the user is who it will be |
 | cgroup=FD | a control group's list of processes, which the program joins |
@@ -49,6 +50,7 @@ _REFER = 1 << 13
 _NEW_MOUNTS = 0x20000
 _MS_READ_ONLY, _MS_NO_SUID, _MS_NO_DEVICES, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 1 << 5, 1 << 12
 _MS_RECURSIVE, _MS_PRIVATE = 1 << 14, 1 << 18
+_MNT_DETACH = 2
 _CONNECT_TCP = 1 << 1
 _MAKE_DEVICES = 1 << 6 | 1 << 11
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
@@ -331,6 +333,8 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
         target = -1 if connect is None else os.open(connect, os.O_PATH | os.O_CLOEXEC)
         if "cover" in options:
             _cover(options["cover"], paths)
+        for folder in options.get("uncover", []):
+            _libc.umount2(folder.encode(), _MNT_DETACH)  # refused where nothing lies over it
         if scoped:
             scope_signals(parent)
         if "user" in options:

@@ -148,8 +148,6 @@ class LocalSandbox:
         """A user of its own where one can be had for this run, else why not."""
         if Layer.DEDICATED_USER not in self.layers:
             return None, ""
-        if command.nested is not None and self.isolation is Isolation.BUBBLEWRAP:
-            return None, "A warm process makes user namespaces, and so keeps Pawl's user. "
         user = held.enter_context(borrow_user())
         closed = unreachable(command, self.isolation, user) or [
             path

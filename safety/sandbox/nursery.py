@@ -47,6 +47,7 @@ _NEW_MOUNTS, _NEW_NAMES, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = (
 _READ_ONLY, _NO_SUID, _NO_DEVICES, _NO_EXECUTE, _REMOUNT, _BIND, _RECURSIVE, _PRIVATE = (
     1, 2, 4, 8, 32, 4096, 16384, 1 << 18,
 )  # fmt: skip
+_PLAIN = _NO_SUID | _NO_DEVICES | _NO_EXECUTE
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
 _PROC_OF_THE_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 _FILES = 16_384
@@ -84,7 +85,7 @@ class Nursery:
         self.memory = int(options["memory"][0])
         self.scratch_bytes = int(options["scratch"][0])
         self.work = Path.cwd()
-        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.namespaces else -1
+        self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.silence, self._unsaid = os.pipe2(os.O_CLOEXEC)  # what the first processes of namespaces wait for in vain
         self.children: dict[int, Child] = {}
         self.count = 0
@@ -239,16 +240,33 @@ def enter_namespaces(scratch: str, scratch_bytes: int) -> None:
     comes last, so that no capability in it has a say over the mounts.
     """
     launcher.call("unshare", _NR_UNSHARE, _NEW_MOUNTS | _NEW_NAMES | _NEW_IPC | _NEW_NETWORK)
-    plain = _NO_SUID | _NO_DEVICES | _NO_EXECUTE
-    _mount(None, "/", None, _RECURSIVE | _PRIVATE)
-    _mount("proc", "/proc", "proc", plain)
+    _mount("proc", "/proc", "proc", _PLAIN)
     for path in filter(os.path.exists, _PROC_OF_THE_KERNEL):
         _mount(path, path, None, _BIND)
-        _mount(None, path, None, _REMOUNT | _BIND | _READ_ONLY | plain)
+        _mount(None, path, None, _REMOUNT | _BIND | _READ_ONLY | _PLAIN)
     room = f"size={scratch_bytes},nr_inodes={_FILES},mode=0700"
     _mount("tmpfs", scratch, "tmpfs", _NO_SUID | _NO_DEVICES, room)
+    _become_own_root(0)
+
+
+def own_namespaces() -> None:
+    """Go on as the first process of namespaces that belong to this one, as those of its children must.
+
+    The process that called waits, and ends as this one does.
+    """
+    _become_own_root(_NEW_MOUNTS | _NEW_PIDS)
+    pid = os.fork()
+    if pid:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
+    launcher.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _mount(None, "/", None, _RECURSIVE | _PRIVATE)
+    _mount("proc", "/proc", "proc", _PLAIN)
+
+
+def _become_own_root(more: int) -> None:
+    """Enter a user namespace in which this process has every capability, and the same ids as before."""
     user, group = os.getuid(), os.getgid()
-    launcher.call("unshare", _NR_UNSHARE, _NEW_USER)
+    launcher.call("unshare", _NR_UNSHARE, _NEW_USER | more)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         descriptor = os.open(f"/proc/self/{name}", os.O_WRONLY)
         os.write(descriptor, text.encode())
@@ -360,6 +378,8 @@ def main() -> None:
     """Read the command line, warm up, and serve."""
     start = next(number for number, word in enumerate(sys.argv) if word.startswith("isolation="))
     options, paths = launcher.read_options(sys.argv[start:])
+    if options["isolation"][0] == "bubblewrap":
+        own_namespaces()
     module: Any = importlib.import_module(sys.argv[1])
     module.warm_up(*sys.argv[3:start])
     threads = len(os.listdir("/proc/self/task"))
