@@ -36,16 +36,26 @@ def _gpu() -> Finding:
 
 
 def _sandbox() -> list[Finding]:
-    from ..safety.sandbox import default_sandbox, probe
+    from ..safety.sandbox import Use, default_sandbox, probe
+    from ..safety.sandbox.rules import GIVEN_BY, advice, guarantees, missing
 
-    layers = [
-        Finding(what=f"sandbox layer {each.layer.value}", present=each.present, detail=each.detail) for each in probe()
-    ]
+    reports = probe()
+    layers = frozenset(each.layer for each in reports if each.present)
+    found = [Finding(what=f"sandbox layer {each.layer}", present=each.present, detail=each.detail) for each in reports]
+    given = guarantees(layers)
+    for what, alternatives in GIVEN_BY.items():
+        by = next((each for each in alternatives if each <= layers), None)
+        detail = f"by {', '.join(sorted(by))}" if by is not None else f"{advice([what])}."
+        found.append(Finding(what=f"sandbox guarantee: {what}", present=what in given, detail=detail))
     try:
         default_sandbox()
     except SandboxUnavailable as error:
-        return [*layers, Finding(what="sandbox", present=False, detail=str(error), needed=True)]
-    return [*layers, Finding(what="sandbox", present=True, detail="strong enough for candidates", needed=True)]
+        return [*found, Finding(what="sandbox", present=False, detail=str(error), needed=True)]
+    refused = [use for use in Use if missing(use, layers)]
+    detail = "strong enough for every use"
+    if refused:
+        detail = f"strong enough for candidates, not for {', '.join(refused)}"
+    return [*found, Finding(what="sandbox", present=True, detail=detail, needed=True)]
 
 
 def _local_extra() -> Finding:
