@@ -11,16 +11,21 @@ from .tools import Tool, ToolResult
 
 if TYPE_CHECKING:
     from .adapters import AdapterPublisher, check_endpoint, serving_models
+    from .candidates import CandidateLimits, CandidateMeter
     from .chat import PolicyChat, openai_client, policy_chat
     from .connect import connect
     from .local import ensure_local_server, stop_local_server
     from .proxy import PolicyProxy
     from .runner import Rollout, RolloutLimits, run_rollouts
+    from .session import CallLimits
     from .weights import BaseModelFiles, base_model
 
 __all__ = [
     "AdapterPublisher",
     "BaseModelFiles",
+    "CallLimits",
+    "CandidateLimits",
+    "CandidateMeter",
     "Endpoint",
     "PolicyChat",
     "PolicyProxy",
@@ -54,6 +59,9 @@ _HOME = {
     "RolloutLimits": "runner",
     "run_rollouts": "runner",
     "BaseModelFiles": "weights",
+    "CallLimits": "session",
+    "CandidateLimits": "candidates",
+    "CandidateMeter": "candidates",
     "base_model": "weights",
 }
 
