@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from ...core import SandboxUnavailable
+from .trees import entries
 
 FIRST, COUNT = 60_928, 256
 GROUP = FIRST - 1
@@ -39,11 +40,9 @@ class DedicatedUser:
         A file of several names stays whose it is: one of them may lie elsewhere.
         """
         _give(folder, self.id)
-        for _, folders, names, descriptor in os.fwalk(folder):
-            for name in (*folders, *names):
-                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
-                    os.chown(name, self.id, self.id, dir_fd=descriptor, follow_symlinks=False)
+        for descriptor, name, found in entries(folder):
+            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+                os.chown(name, self.id, self.id, dir_fd=descriptor, follow_symlinks=False)
 
     def share(self, socket: Path) -> None:
         """Let dedicated users connect to a socket of Pawl."""

@@ -6,6 +6,7 @@ control group bounds it.
 """
 
 import asyncio
+import errno
 import os
 import stat
 import time
@@ -15,8 +16,8 @@ from pathlib import Path
 from .protocol import Ending, Limits
 
 _SECONDS, _SHARE = 0.25, 0.05
-_ENTRIES = 100_000
-"""More files than this count as over the limit: they take up room that no size tells."""
+_ENTRY = 4096
+"""The least that a file counts for: an empty one takes up an inode, of which a disk has few."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -77,21 +78,21 @@ def memory_of(pids: Iterable[int]) -> int:
 
 def _written(folders: Iterable[Path], pids: Iterable[int], limit: int) -> int:
     """Bytes on disk below folders, and of removed files that are still open; stops counting above the limit."""
-    total = entries = 0
+    total = 0
     waiting = [str(folder) for folder in folders]
     while waiting:
         try:
             with os.scandir(waiting.pop()) as listing:
                 for entry in listing:
                     found = entry.stat(follow_symlinks=False)
-                    total += found.st_blocks * 512
-                    entries += 1
+                    total += max(_ENTRY, found.st_blocks * 512)
                     if stat.S_ISDIR(found.st_mode):
                         waiting.append(entry.path)
-                    if total > limit or entries > _ENTRIES:
+                    if total > limit:
                         return limit + 1
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
+                return limit + 1  # nested too deep to look at, or closed: what is in it can't be told
     return total + _removed(pids)
 
 
