@@ -39,7 +39,15 @@ class _Reroute(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.trouble is not None:
-            self.trouble.tell(record.getMessage())
+            self.trouble.tell(_brief(record))
+
+
+def _brief(record: logging.LogRecord) -> str:
+    """A record's message; of a failed connection only what the system said, which comes last."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    errors = [each for each in arguments if isinstance(each, Exception)]
+    words = str(errors[0]) if errors else record.getMessage()
+    return words.rpartition("] ")[2].rpartition(": ")[2].rstrip("\"')") if "Max retries" in words else words
 
 
 _reroute = _Reroute()
