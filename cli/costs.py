@@ -137,4 +137,6 @@ def _units(usage: "Usage") -> list[str]:
 
 
 def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4g}"
+    if value is None:
+        return "-"
+    return f"{value:+,.0f}" if abs(value) >= 1000 else f"{value:+.4g}"

@@ -93,7 +93,9 @@ def main() -> None:
 
     say("What to type next:")
     for line in (
-        f"pawl status trimul-1 --home {home}              # the rounds, the cost",
+        f"pawl status trimul-1 --home {home}              # the rounds",
+        f"pawl cost trimul-1 --home {home}                # what they cost, by node, lever, model and round",
+        f"pawl report trimul-1 --html report.html --home {home}   # all of it on one page",
         f"pawl run trimul --approve ask --home {home}     # another campaign; you approve by hand",
         f"pawl pending --home {home}                      # what waits for you",
         f"pawl rollback trimul/live --home {home}         # undo the last promotion",

@@ -78,8 +78,9 @@ def _number(value: float | None, sign: str = "") -> str:
         return NONE
     if isinstance(value, int):
         return f"{value:{sign},}"
-    usual = value == 0.0 or 0.001 <= abs(value) < 10_000
-    return (f"{value:{sign},.3f}" if usual else f"{value:{sign}.3g}").replace("-", _MINUS)
+    small = value != 0.0 and abs(value) < 0.001
+    shape = f"{sign}.3g" if small or abs(value) >= 1e9 else f"{sign},.0f" if abs(value) >= 1000 else f"{sign}.3f"
+    return f"{value:{shape}}".replace("-", _MINUS)
 
 
 def _signed(value: float | None) -> str:
