@@ -3,10 +3,10 @@
 import os
 import re
 import secrets
-import shutil
 import socket
 import stat
-from contextlib import ExitStack
+import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from pawl.safety.sandbox import Command, Limits, Mount, Result, Sandbox, read_result
@@ -15,6 +15,7 @@ from . import watching
 from .bare import Bare
 from .host import Listener, Victim
 
+HERE = Path(__file__).resolve().parent
 _CANARY = re.compile(rb"canary-[0-9a-f]{32}")
 
 
@@ -38,8 +39,10 @@ class Arena:
         self.memory: dict[str, object] = {}
         """What a probe's outside keeps between its functions."""
         self.victim_process: Victim | None = None
-        self.stack = ExitStack()
-        self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        self.stack = AsyncExitStack()
+        self.stack.callback(
+            subprocess.run, ["rm", "-rf", "--one-file-system", str(folder)], check=False
+        )  # however deep
         self.stack.callback(watching.end, self.tag)
 
     # What there is to reach
@@ -127,8 +130,8 @@ class Arena:
                     found.append(f"the device node {name} was made")
         return found
 
-    def close(self) -> None:
-        self.stack.close()
+    async def close(self) -> None:
+        await self.stack.aclose()
 
 
 def _named(listener: Listener) -> str:

@@ -49,6 +49,10 @@ class Attempts:
         with open(path, "rb") as file:
             return file.read(size)
 
+    def write(self, path, data):
+        with open(path, "wb") as file:
+            return file.write(data if isinstance(data, bytes) else data.encode())
+
     def hold(self, seconds=6.0):
         """Keep what was got until the outside has looked."""
         with open(f"{self.work}/holding", "w"):

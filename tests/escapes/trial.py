@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pawl.core import SandboxUnavailable
 from pawl.safety.sandbox import Isolation, Mount, Result, Sandbox
 
-from .arena import Arena
+from .arena import HERE, Arena
+from .scoring import score
 
 SETS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)
-_HERE = Path(__file__).resolve().parent
 
 
 class Verdict(StrEnum):
@@ -60,7 +61,7 @@ class Outcome:
     seconds: float
 
 
-PROBES = {path.stem: Probe(path.stem) for path in sorted((_HERE / "probes").glob("[!_]*.py"))}
+PROBES = {path.stem: Probe(path.stem) for path in sorted((HERE / "probes").glob("[!_]*.py"))}
 
 
 async def try_probe(probe: Probe, sandbox: Sandbox) -> Outcome:
@@ -68,27 +69,33 @@ async def try_probe(probe: Probe, sandbox: Sandbox) -> Outcome:
     began, module = time.monotonic(), probe.module
     arena = Arena(Path(tempfile.mkdtemp(prefix="pawl-escape-")).resolve(), sandbox)
     try:
-        given = getattr(module, "prepare", lambda arena: {})(arena)
-        program = _HERE / "probes" / f"{probe.name}.py"
-        arena.mounts += [Mount(path=program), Mount(path=_HERE / "inside.py")]
-        told = json.dumps({"work": str(arena.work), "guarded": arena.guarded, **given})
-        command = arena.command(sys.executable, "-S", str(_HERE / "inside.py"), str(program), told)
-        run = asyncio.ensure_future(sandbox.run(command))
-        facts = await _look(arena, run, getattr(module, "meanwhile", lambda arena: []))
-        try:
-            result = await run
-        except SandboxUnavailable as error:
-            return Outcome(Verdict.REFUSED, (str(error),), {}, time.monotonic() - began)
-        judged = getattr(module, "verdict", lambda arena, result: arena.leaked(result))(arena, result)
-        facts += await judged if inspect.isawaitable(judged) else judged
-        ways = _ways(result)
-        ran = bool(ways) or getattr(module, "SILENT", False)
-        verdict = Verdict.ESCAPED if facts else Verdict.HELD if ran else Verdict.BROKEN
-        if verdict is Verdict.BROKEN:
-            facts = [f"{result.ending} {result.status}: {result.stderr[-500:].decode(errors='replace')}"]
-        return Outcome(verdict, tuple(dict.fromkeys(facts)), ways, time.monotonic() - began)
+        scored = getattr(module, "SCORED", False) and arena.guarded
+        facts, ways = await (score(probe.name, module, arena) if scored else _run(probe, module, arena))
+    except SandboxUnavailable as error:
+        return Outcome(Verdict.REFUSED, (str(error),), {}, time.monotonic() - began)
     finally:
-        arena.close()
+        await arena.close()
+    ran = bool(ways) or getattr(module, "SILENT", False)
+    verdict = Verdict.ESCAPED if facts else Verdict.HELD if ran else Verdict.BROKEN
+    return Outcome(verdict, tuple(dict.fromkeys(facts)), ways, time.monotonic() - began)
+
+
+async def _run(probe: Probe, module: ModuleType, arena: Arena) -> tuple[list[str], dict[str, str]]:
+    given = await _settled(getattr(module, "prepare", lambda arena: {})(arena))
+    program = HERE / "probes" / f"{probe.name}.py"
+    arena.mounts += [Mount(path=program), Mount(path=HERE / "inside.py")]
+    told = json.dumps({"work": str(arena.work), "guarded": arena.guarded, **given})
+    command = arena.command(sys.executable, "-S", str(HERE / "inside.py"), str(program), told)
+    run = asyncio.ensure_future(arena.sandbox.run(command))
+    facts = await _look(arena, run, getattr(module, "meanwhile", lambda arena: []))
+    result = await run
+    judged = getattr(module, "verdict", lambda arena, result: arena.leaked(result))
+    facts = facts + await _settled(judged(arena, result))
+    return facts, _ways(result)
+
+
+async def _settled(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
 
 
 async def _look(arena: Arena, run: "asyncio.Future[Result]", meanwhile: Callable[[Arena], list[str]]) -> list[str]:

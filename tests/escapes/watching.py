@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TAG = "ESCAPE_TAG"
-_TRUSTED = (b"launcher", b"nursery", b"bwrap")
 _HARMLESS = {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)}
 """null, zero, full, random, urandom, tty and ptmx."""
 
@@ -32,10 +31,11 @@ def tagged(tag: str) -> list[int]:
         try:
             if mark not in Path("/proc", str(pid), "environ").read_bytes():
                 continue
-            line = Path("/proc", str(pid), "cmdline").read_bytes()
+            words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if status(pid, "State")[:1] not in {"Z", "X", ""} and not any(word in line for word in _TRUSTED):
+        trusted = words[0].endswith(b"bwrap") or b"-I" in words[1:3]  # the wrapper and the launcher
+        if status(pid, "State")[:1] not in {"Z", "X", ""} and not trusted:
             found.append(pid)
     return found
 

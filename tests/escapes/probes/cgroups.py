@@ -10,10 +10,11 @@ def prepare(arena):
 
 def attack(given, attempt):
     roots = ["/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/"), *glob.glob("/sys/fs/cgroup/*/*/")]
-    os.makedirs("group", exist_ok=True)
-    attempt("mount", lambda: attempt.libc.mount(b"cgroup", b"group", b"cgroup", 0, b"memory") and None)
-    attempt("mount 2", lambda: attempt.libc.mount(b"cgroup2", b"group", b"cgroup2", 0, None) and None)
-    roots.append("group")
+    if given["guarded"]:  # outside a mount would be the host's
+        os.makedirs("group", exist_ok=True)
+        attempt("mount", mount, attempt, b"cgroup", b"group", b"cgroup", 0, b"memory")
+        attempt("mount 2", mount, attempt, b"cgroup2", b"group", b"cgroup2", 0, None)
+        roots.append("group")
     for line in attempt.read("/proc/self/cgroup").decode().splitlines():
         roots += [f"/sys/fs/cgroup/{line.split(':')[1]}{line.split(':')[2]}", f"/sys/fs/cgroup{line.split(':')[2]}"]
     for root in roots:
@@ -29,6 +30,11 @@ def attack(given, attempt):
             attempt(f"{root} {name}", os.open, os.path.join(root, name), os.O_WRONLY)
         attempt(f"{root} make", os.mkdir, os.path.join(root, given["name"]))
     attempt.hold()
+
+
+def mount(attempt, *arguments):
+    if attempt.libc.mount(*arguments):
+        raise OSError("refused")
 
 
 def meanwhile(arena):

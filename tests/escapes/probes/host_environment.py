@@ -17,7 +17,7 @@ def attack(given, attempt):
     for pid in dict.fromkeys(pids):
         for name in ("environ", "cmdline", "comm"):
             attempt(f"{pid} {name}", lambda pid=pid, name=name: attempt.read(f"/proc/{pid}/{name}"))
-        attempt(f"{pid} task", lambda pid=pid: attempt.read(f"/proc/{pid}/task/{pid}/environ"))
+        attempt(f"{pid} task", attempt.read, f"/proc/{pid}/task/{pid}/environ")
     for pid in list(attempt.ways):
         if not attempt.ways[pid].startswith("done: canary"):
             del attempt.ways[pid]  # hundreds of refusals tell nothing

@@ -19,7 +19,7 @@ def attack(given, attempt):
     attempt("own", lambda: peek("/proc/self/mem", given["secret"]))
     # With the launcher's memory a program could write its own end, and hold the launcher's descriptors.
     for pid in {1, os.getppid()}:
-        attempt(f"maps of {pid}", lambda pid=pid: attempt.read(f"/proc/{pid}/maps"))
+        attempt(f"maps of {pid}", attempt.read, f"/proc/{pid}/maps")
         attempt(f"open {pid}", lambda pid=pid: os.open(f"/proc/{pid}/mem", os.O_RDWR))
     attempt.hold()
 

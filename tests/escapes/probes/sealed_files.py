@@ -20,7 +20,7 @@ def attack(given, attempt):
         roots = ["/proc/self/root", "/proc/1/root", f"/proc/{os.getppid()}/root", f"/proc/{given['pid']}/root"]
         roots += ["/proc/self/task/1/root", "/proc/thread-self/root"]
         for name in (path, relative, "/proc/self/cwd/" + relative, f"/proc/{given['pid']}/cwd/{relative}"):
-            attempt(name, lambda name=name: attempt.read(name))
+            attempt(name, attempt.read, name)
         for root in roots:
             attempt(root + path, lambda root=root, path=path: attempt.read(root + path))
         attempt(f"link {path}", lambda path=path: os.link(path, "linked") or attempt.read("linked"))
