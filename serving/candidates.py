@@ -7,6 +7,7 @@
 A candidate that reaches its limit is told so by 429 and goes on with what it has; that is data, no error.
 """
 
+from aiolimiter import AsyncLimiter
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core import Usage, Version
@@ -23,6 +24,10 @@ class CandidateLimits(BaseModel):
     tokens: int | None = Field(default=None, ge=1)
     """Input and output tokens. Never passed: a call goes out only if the most that it can use is left, beside what
     calls under way can use. So leave room for one call of each rollout that runs at once."""
+    requests_per_second: float | None = Field(default=None, gt=0)
+    """Requests of any kind. Whether a rollout meets this depends on time, so that rollouts may no longer repeat."""
+    burst: int = Field(default=64, ge=1)
+    """Requests that may come at once, on top of the rate."""
 
 
 class Candidate:
@@ -30,12 +35,29 @@ class Candidate:
 
     def __init__(self, limits: CandidateLimits) -> None:
         self._limits = limits
+        rate = limits.requests_per_second
+        self._rate = None if rate is None else AsyncLimiter(limits.burst, limits.burst / rate)
         self.held = 0
         """Tokens that calls under way can use at most."""
         self.usage = Usage()
         """What its calls have used; of calls that were cut off, the most that they can have used."""
         self.calls = 0
         """Calls that were sent."""
+
+    async def admit(self) -> None:
+        """Count one request of any kind.
+
+        Raises:
+            Refused: they come too fast.
+        """
+        if self._rate is None:
+            return
+        if not self._rate.has_capacity():
+            rate = self._limits.requests_per_second or 1.0
+            raise Refused(
+                429, f"more than {rate:g} requests a second by this candidate's rollouts; slow down", 1 / rate
+            )
+        await self._rate.acquire()  # at once, after that question
 
     def room(self, prompt_tokens: int) -> int | None:
         """Tokens that an answer to such a prompt may have; none where no limit is set.

@@ -19,6 +19,7 @@ from types import TracebackType
 
 from pydantic import JsonValue
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -55,9 +56,8 @@ class PolicyProxy:
         self._closed: list[Listener] = []
         self._folder = Path(tempfile.gettempdir())
         routes = [Route(f"/v1/{kind.value}", self._model, methods=["POST"], name=kind.name) for kind in Kind]
-        self._app = Starlette(
-            routes=[*routes, Route("/tools/{name}", self._tool, methods=["POST"])], exception_handlers={Refused: say}
-        )
+        routes += [Route("/v1/models", self._models), Route("/tools/{name}", self._tool, methods=["POST"])]
+        self._app = Starlette(routes=routes, exception_handlers={Refused: say, HTTPException: say})
 
     async def __aenter__(self) -> "PolicyProxy":
         # A socket's path has at most 107 bytes.
@@ -135,6 +135,13 @@ class PolicyProxy:
             usage = asked.stream_options is not None and asked.stream_options.include_usage
             return StreamingResponse(events(kind, reply, usage=usage), media_type="text/event-stream")
         return JSONResponse(reply)
+
+    async def _models(self, request: Request) -> Response:
+        """The one model there is, under a name that says nothing; programs ask for the list before they begin."""
+        session: Session = request.state.session
+        async with session.admit(request.headers.get("authorization", "")):
+            policy = {"id": "policy", "object": "model", "created": 0, "owned_by": "pawl"}
+            return JSONResponse({"object": "list", "data": [policy]})
 
     async def _tool(self, request: Request) -> Response:
         session: Session = request.state.session

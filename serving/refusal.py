@@ -1,12 +1,15 @@
 """A request that isn't served: its status and words, in the form of OpenAI's errors."""
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+_PAGE = "models-from-inside.md"
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     404: "not_found_error",
+    405: "not_found_error",
     408: "request_timeout",
     413: "request_too_large",
     429: "rate_limit_exceeded",
@@ -27,11 +30,13 @@ class Refused(Exception):
         self.status, self.again = status, again
 
 
-async def say(_: Request, error: Exception) -> Response:
-    """The answer to a refused request, for Starlette's `exception_handlers`.
+async def say(request: Request, error: Exception) -> Response:
+    """The answer to a refused request, for Starlette's `exception_handlers`, to which a path unknown is one, too.
 
     Clients of OpenAI's API send a 429 again on their own accord; the headers tell them when, or that it's no use.
     """
+    if isinstance(error, HTTPException):
+        error = Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}; see docs/{_PAGE}")
     status = error.status if isinstance(error, Refused) else 500
     again = error.again if isinstance(error, Refused) else None
     kind = _TYPES.get(status, "server_error")

@@ -96,6 +96,7 @@ class Session:
             again = 1 / self.limits.requests_per_second
             raise Refused(429, f"more than {self.limits.requests_per_second:g} requests a second; slow down", again)
         await self._rate.acquire()  # at once, after that question
+        await self.candidate.admit()
         self._check(authorization)
         if self._waiting >= self.limits.concurrent:
             raise Refused(429, f"{self._waiting} requests of this rollout are waiting already; wait for one", 1.0)

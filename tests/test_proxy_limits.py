@@ -106,6 +106,14 @@ async def test_requests_come_at_a_rate_and_a_client_of_openai_waits_for_it(store
         assert len(upstream.requests) == 4
 
 
+async def test_a_candidates_rollouts_share_a_rate(store):
+    meter = CandidateMeter(CandidateLimits(requests_per_second=1, burst=3))
+    async with opened(store, count=2, candidates=meter) as (_, (one, other)):
+        assert [(await ask(each))[0] for each in (one, other, one)] == [200] * 3
+        status, body = await ask(other)
+        assert (status, "this candidate's rollouts" in body["error"]["message"]) == (429, True)
+
+
 async def test_what_is_used_up_is_told_as_openai_tells_it_and_not_asked_again(store):
     async with opened(store, calls=1) as (_, (session,)):
         where = Endpoint(socket=str(session.socket), api_key=SecretStr(session.token), base_model="m")

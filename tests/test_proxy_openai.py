@@ -27,6 +27,7 @@ from openai import OpenAI
 client = OpenAI()
 item = json.load(open("item.json"))
 messages = [{"role": "user", "content": [{"type": "text", "text": item["payload"]["word"]}]}]
+[policy] = client.models.list()
 whole = client.chat.completions.create(model="gpt-5", messages=messages, max_completion_tokens=6)
 messages += [whole.choices[0].message, {"role": "user", "content": "More."}]
 stream = client.chat.completions.create(
@@ -78,6 +79,10 @@ tried(OpenAI(), stream=True, max_tokens=0)
 tried(OpenAI(), tools=[{"type": "function", "function": {"name": "f"}}])
 tried(OpenAI(api_key="sk-guess"))
 tried(OpenAI())
+try:
+    OpenAI().responses.create(model="m", input="x")
+except openai.NotFoundError as error:
+    said.append(error.type)
 json.dump({"output": {"said": said}}, open("output.json", "w"))
 """
 
@@ -102,6 +107,7 @@ async def test_refusals_are_the_errors_that_the_sdk_knows(store, tmp_path):
         ["BadRequestError", 400, "invalid_request_error"],
         ["AuthenticationError", 401, "authentication_error"],
         ["RateLimitError", 429, "rate_limit_exceeded"],
+        "not_found_error",
     ]
 
 

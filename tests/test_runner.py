@@ -379,7 +379,7 @@ for data in (b"{", b"[]", b"{}", b'{"prompt": "\ud800"}', b'{"prompt": 3}', b'{"
              b'{"prompt": "a", "temperature": NaN}', b'{"prompt": "a", "structured_outputs": {"regex": "a"}}',
              b'{"prompt": "' + b"x" * (3 << 20) + b'"}'):
     send("/v1/completions", data)
-send("/v1/models", b"{}")
+send("/v1/embeddings", b"{}")
 answer({"said": said})
 """
     upstream = Upstream()
