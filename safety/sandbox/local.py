@@ -32,7 +32,7 @@ from .isolation import (
 )
 from .process import Confined, run_process
 from .protocol import Command, Ending, Layer, Result, Sandbox, Use
-from .rules import GET_A_SET, Guarantee, advice, guarantees, missing
+from .rules import GET_A_SET, advice, missing
 from .users import DedicatedUser, borrow_user, closed_file, why_no_user
 
 _SETS = (Isolation.BUBBLEWRAP, Isolation.LANDLOCK)
@@ -117,6 +117,10 @@ class LocalSandbox:
             except OSError as error:
                 raise SandboxUnavailable(f"No control group can be made any more: {error}.") from error
         descriptors = group.descriptors if group is not None else ()
+
+        def killed() -> bool:  # a warm process ends the child at fault itself, and goes on
+            return group is not None and command.nested is None and group.killed()
+
         try:
             answer, tell = os.pipe()
             try:
@@ -135,14 +139,14 @@ class LocalSandbox:
                 inherit=(*descriptors, *([user.lock] if user is not None else [])),
                 user=None if user is None else user.id,
                 writable=writable,
-                watch_memory=Layer.MEMORY_CGROUP not in layers,
+                out_of_memory=killed if Layer.MEMORY_CGROUP in layers else None,
             )
-            killed = group is not None and group.killed()
+            over = group is not None and group.killed()
         finally:
             if group is not None:
                 await group.remove()
         result = self._checked(confined)
-        return result.model_copy(update={"ending": Ending.MEMORY_LIMIT}) if killed else result
+        return result.model_copy(update={"ending": Ending.MEMORY_LIMIT}) if over else result
 
     def _choose_user(self, command: Command, held: contextlib.ExitStack) -> tuple[DedicatedUser | None, str]:
         """A user of its own where one can be had for this run, else why not."""
@@ -273,11 +277,6 @@ def probe() -> Sequence[LayerReport]:
         Layer.MEMORY_CGROUP: bounds.reasons.get("memory", "a group a run"),
     }
     return [LayerReport(layer=layer, present=layer in active, detail=details[layer]) for layer in Layer]
-
-
-def probe_guarantees() -> frozenset[Guarantee]:
-    """What the default sandbox's layers give together; nothing where there is no such sandbox."""
-    return guarantees(frozenset(report.layer for report in probe() if report.present))
 
 
 def _hand_over(command: Command, writable: Sequence[Path], user: DedicatedUser) -> None:

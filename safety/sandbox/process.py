@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ async def run_process(
     inherit: Sequence[int] = (),
     user: int | None = None,
     writable: Sequence[Path] = (),
-    watch_memory: bool = False,
+    out_of_memory: Callable[[], bool] | None = None,
 ) -> Confined:
     """Run a launcher's argument vector in a session of its own.
 
@@ -83,7 +83,7 @@ async def run_process(
         inherit: further descriptors that the launcher gets.
         user: whose the pipes become, so that the program can open /dev/stdout.
         writable: folders that count as scratch.
-        watch_memory: whether memory of the tree is watched.
+        out_of_memory: says whether the kernel ended something for memory; without it the tree's memory is watched.
     """
     started = time.monotonic()
     try:
@@ -99,7 +99,7 @@ async def run_process(
         for pipe in pipes:
             os.fchown(pipe.fileno(), user, user)
     over, exited, stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    watching = asyncio.create_task(watch_tree(process.pid, limits, writable, memory=watch_memory))
+    watching = asyncio.create_task(watch_tree(process.pid, limits, writable, out_of_memory))
     watching.add_done_callback(lambda _: stop.set())
     watch = os.pidfd_open(process.pid)
     loop.add_reader(watch, lambda: (loop.remove_reader(watch), exited.set(), stop.set()))
@@ -117,10 +117,12 @@ async def run_process(
         if not exited.is_set():
             lost_cpu = _tree_cpu_seconds(process.pid)
     finally:
+        inside = [] if exited.is_set() else _children(process.pid)
         try:
             await _ask_to_end(process, exited)
         finally:
             code, cpu = _end(process)
+            await _see_gone(inside)
         loop.remove_reader(watch)
         os.close(watch)
         writer.cancel()
@@ -182,6 +184,32 @@ async def _ask_to_end(process: "subprocess.Popen[bytes]", exited: asyncio.Event)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_SECONDS):
                 await exited.wait()
+
+
+def _children(pid: int) -> list[int]:
+    """Descriptors of a process's children: where bubblewrap is in between, of the launcher."""
+    try:
+        return [os.pidfd_open(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+async def _see_gone(processes: Sequence[int]) -> None:
+    """End processes and wait until the kernel has; with the first of a namespace everything in it is gone."""
+    loop = asyncio.get_running_loop()
+    for process in processes:
+        gone = asyncio.Event()
+        loop.add_reader(process, gone.set)
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+                await gone.wait()
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(process)
+            os.close(process)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> tuple[int, float]:

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .protocol import Ending, Limits
@@ -21,21 +21,23 @@ _ENTRY = 4096
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-async def watch_tree(root: int, limits: Limits, folders: Iterable[Path], *, memory: bool) -> Ending:
+async def watch_tree(
+    root: int, limits: Limits, folders: Iterable[Path], out_of_memory: Callable[[], bool] | None
+) -> Ending:
     """Return once a tree of processes is over a limit; never where it stays below.
 
     Args:
         root: process id of the launcher; whatever the program starts stays below it.
         limits: `scratch_bytes` and `total_memory_bytes` are looked at.
         folders: what the program can write to.
-        memory: whether memory is watched, too.
+        out_of_memory: says whether the kernel, which bounds memory, has ended something for it; the rest goes, too.
     """
     places = _outermost(folders)
     await asyncio.sleep(_SECONDS)  # a short run pays for no look; what it leaves is measured at its end
     while True:
         began = time.monotonic()
         pids = await asyncio.to_thread(tree, root)
-        if memory and memory_of(pids) > limits.total_memory_bytes:
+        if memory_of(pids) > limits.total_memory_bytes if out_of_memory is None else out_of_memory():
             return Ending.MEMORY_LIMIT
         if await asyncio.to_thread(_written, places, pids, limits.scratch_bytes) > limits.scratch_bytes:
             return Ending.SCRATCH_LIMIT
