@@ -72,9 +72,9 @@ def _build(
         processor: BatchSpanProcessor | None = None
         match chosen.traces:
             case Target.COLLECTOR:
-                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+                from .collectors import CollectorSpans
 
-                processor = BatchSpanProcessor(OTLPSpanExporter())
+                processor = BatchSpanProcessor(CollectorSpans(trouble))
             case Target.FILE:
                 spans = SpanFile(LineFile(folder, f"{campaign}.traces"), trouble)
                 delay = None if environ.get("OTEL_BSP_SCHEDULE_DELAY") else FILE_DELAY_MILLIS
@@ -86,16 +86,16 @@ def _build(
         readers: list[PeriodicExportingMetricReader] = []
         match chosen.metrics:
             case Target.COLLECTOR:
-                from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+                from .collectors import CollectorMetrics
 
-                readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
+                readers.append(PeriodicExportingMetricReader(CollectorMetrics(trouble)))
             case Target.FILE:
                 metrics = MetricFile(LineFile(folder, f"{campaign}.metrics"), trouble)
                 readers.append(PeriodicExportingMetricReader(metrics))
             case Target.NOWHERE:
                 pass
         meters = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
-        return Telemetry(trace_id, tracers, meters, processor, content=captures_content(environ))
+        return Telemetry(trace_id, tracers, meters, processor, trouble, content=captures_content(environ))
     except (OSError, ValueError) as error:  # a folder that can't be written, a variable that is no number
         trouble.tell(str(error))
         return None

@@ -32,6 +32,7 @@ from opentelemetry.trace import (
 from . import names
 from .instruments import Instrument, instruments
 from .spans import Attributes, AttributeValue, Place, Started
+from .trouble import Trouble
 
 CLOSE_SECONDS = 3.0
 """How long the end of a run waits for what is still to be sent."""
@@ -51,6 +52,7 @@ class Telemetry:
         tracers: makes the spans.
         meters: holds the metrics.
         processor: takes the spans that have ended; none where spans go nowhere.
+        trouble: is told what goes wrong.
         content: whether messages of models and arguments of tools may go into spans.
     """
 
@@ -60,12 +62,13 @@ class Telemetry:
         tracers: TracerProvider,
         meters: MeterProvider,
         processor: BatchSpanProcessor | None,
+        trouble: Trouble,
         *,
         content: bool = False,
     ) -> None:
         self.trace_id = trace_id
         self.content = content
-        self._tracers, self._meters, self._processor = tracers, meters, processor
+        self._tracers, self._meters, self._processor, self._trouble = tracers, meters, processor, trouble
         self._scope = InstrumentationScope(names.SCOPE, own_version(), names.SCHEMA_URL)
         self.tracer = tracers.get_tracer(names.SCOPE, own_version(), names.SCHEMA_URL)
         self._instruments: Mapping[str, Instrument] = instruments(
@@ -152,6 +155,8 @@ class Telemetry:
             thread.start()
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            self._trouble.tell(f"what was left at the end was not taken within {CLOSE_SECONDS:g} s")
 
 
 class _Below:

@@ -2,6 +2,9 @@
 
 import logging
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 _LOG = logging.getLogger(__name__)
 _NOISY = ("opentelemetry.exporter", "opentelemetry.sdk")
@@ -29,17 +32,30 @@ class Trouble:
             self.reason,
         )
 
+    @contextmanager
+    def heard(self) -> Generator[None]:
+        """Have what the SDK complains of in this block told by this run, however many are open or just closed."""
+        token = _heard.set(self)
+        try:
+            yield
+        finally:
+            _heard.reset(token)
+
+
+_heard: ContextVar[Trouble | None] = ContextVar("pawl_telemetry_trouble", default=None)
+
 
 class _Reroute(logging.Handler):
-    """Turns the SDK's complaints into the one warning of the run that was opened last."""
+    """Turns the SDK's complaints into one warning a run; of the run that was opened last, where nobody knows which."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.trouble: Trouble | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.trouble is not None:
-            self.trouble.tell(_brief(record))
+        trouble = _heard.get() or self.trouble
+        if trouble is not None:
+            trouble.tell(_brief(record))
 
 
 def _brief(record: logging.LogRecord) -> str:
