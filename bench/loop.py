@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,9 +126,16 @@ def null_services() -> Any:
         operations=SimpleNamespace(once=once),
         campaigns=SimpleNamespace(rounds=lambda campaign: {}, record_round=nothing),
         trajectories=SimpleNamespace(add=nothing),
-        meter=SimpleNamespace(add=nothing, by_round=lambda campaign: {}),
+        meter=SimpleNamespace(add=nothing, reveal=nothing, by_round=lambda campaign: {}),
         kill_switch=SimpleNamespace(check=nothing),
-        budget=SimpleNamespace(check=nothing, left=BudgetLeft),
+        budget=SimpleNamespace(
+            check=nothing,
+            left=BudgetLeft,
+            warnings=list,
+            hold=nothing,
+            settle=nothing,
+            charging=lambda *_: nullcontext(SimpleNamespace(took=nothing)),
+        ),
         task=NullTask(),
         rollouts=rollouts,
         bootstrap=lambda task, version, key: setattr(channel, "version", version) or version,

@@ -20,6 +20,14 @@ UsdOption = Annotated[float | None, typer.Option("--budget-usd", help="Stop at a
 MinutesOption = Annotated[float | None, typer.Option("--budget-minutes", help="Stop at a boundary after so long.")]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Stay at the gate until somebody answers.")]
 TokensOption = Annotated[int | None, typer.Option("--budget-tokens", help="Stop at a boundary after so many tokens.")]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="[SCOPE.]WHAT=N",
+        help="Any other limit, also several times: round.usd=0.50, candidate.tokens=90000, day.usd=5, gpu_seconds=600.",
+    ),
+]
 
 
 def run(
@@ -36,6 +44,7 @@ def run(
     budget_usd: UsdOption = None,
     budget_minutes: MinutesOption = None,
     budget_tokens: TokensOption = None,
+    budget: LimitOption = None,
     campaign: Annotated[str | None, typer.Option("--campaign", help="Id of the new campaign.")] = None,
     items: Annotated[int, typer.Option("--items", min=1, help="Visible items a round.")] = 8,
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="Rollouts of each item.")] = 4,
@@ -60,11 +69,11 @@ def run(
         attempts=attempts,
         sealed_seed=sealed_seed,
     )
-    limits = _budget(budget_usd, budget_minutes, budget_tokens)
+    limits = _limits(budget_usd, budget_minutes, budget_tokens, budget)
 
     async def go() -> None:
         async with session(home, model_url=model_url, model_name=model) as open_session:
-            name = open_session.create(task, rules=rules, seed=seed, budget=limits, campaign=campaign)
+            name = open_session.create(task, rules=rules, seed=seed, budget=_budget(limits), campaign=campaign)
             await _drive(open_session, open_session.stream(name, wait=wait), json, name)
 
     asyncio.run(go())
@@ -78,16 +87,17 @@ def resume(
     budget_usd: UsdOption = None,
     budget_minutes: MinutesOption = None,
     budget_tokens: TokensOption = None,
+    budget: LimitOption = None,
     wait: WaitOption = False,
     json: JsonOption = False,
 ) -> None:
     """Go on with a campaign: after an answer, a stop, a crash, or a raised budget."""
-    given = any(each is not None for each in (budget_usd, budget_minutes, budget_tokens))
-    limits = _budget(budget_usd, budget_minutes, budget_tokens) if given else None
+    limits = _limits(budget_usd, budget_minutes, budget_tokens, budget)
 
     async def go() -> None:
         async with session(home, model_url=model_url, model_name=model) as open_session:
-            await _drive(open_session, open_session.stream(campaign, budget=limits, wait=wait), json, campaign)
+            raised = _budget(limits, open_session.budget(campaign)) if limits else None
+            await _drive(open_session, open_session.stream(campaign, budget=raised, wait=wait), json, campaign)
 
     asyncio.run(go())
 
@@ -109,10 +119,20 @@ def work(
     asyncio.run(go())
 
 
-def _budget(usd: float | None, minutes: float | None, tokens: int | None) -> "Budget":
+def _limits(usd: float | None, minutes: float | None, tokens: int | None, others: list[str] | None) -> list[str]:
+    """The limits that options name, each as [SCOPE.]WHAT=N."""
+    short = {"usd": usd, "seconds": minutes * 60 if minutes is not None else None, "tokens": tokens}
+    return [*(f"{what}={value}" for what, value in short.items() if value is not None), *(others or [])]
+
+
+def _budget(limits: list[str], before: "Budget | None" = None) -> "Budget":
+    """A budget with these limits, the others as they were before."""
     from ..safety.budget import Budget
 
-    return Budget(usd=usd, seconds=minutes * 60 if minutes is not None else None, tokens=tokens)
+    budget = before or Budget()
+    for limit in limits:
+        budget = budget.with_limit(limit)
+    return budget
 
 
 async def _drive(open_session: "Session", events: "AsyncGenerator[Event]", json: bool, campaign: str | None) -> None:

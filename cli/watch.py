@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import typer
 
-from ..graph.events import Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
+from ..graph.events import BudgetWarned, Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
+from ..safety.budget.limits import option
 from .common import print_json
 from .rounds import HEADINGS, round_row
 
@@ -65,6 +66,12 @@ class Watch:
                 for heading, value in zip(HEADINGS, round_row(event.row), strict=True):
                     self._console.print(f"  {heading:<9} {value}")
                 self._console.print()
+            case BudgetWarned():
+                self._console.print(
+                    f"{event.campaign}: 80 % of a budget are spent: {event.spent} of {event.limit} "
+                    f"({event.scope.value}.{event.dimension.value}). Raise it with: pawl resume {event.campaign} "
+                    f"{option(event.scope, event.dimension)}"
+                )
             case Waiting():
                 self._console.print(f"\n{event.description}\n\n{event.campaign} waits. Answer with one of:")
                 self._console.print(f"  pawl approve {event.campaign} {event.request[:8]} --as NAME --reason TEXT")

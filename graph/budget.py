@@ -1,14 +1,29 @@
 """The budget of one campaign while it runs: its limits, over the accounts of its home."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
+from ..core import Usage
 from ..core.tables import serialise
 from ..nodes.evidence import BudgetLeft, UsdRates
-from ..safety.budget import Budget, BudgetWarning, Charge, Dimension, Prices, Scope
+from ..safety.budget import (
+    Budget,
+    BudgetWarning,
+    Charge,
+    Dimension,
+    EventKind,
+    LeaseKind,
+    Leases,
+    Prepaid,
+    Prices,
+    Scope,
+    paying,
+)
 from ..safety.budget.accounts import balances, move, require, warn
 from ..safety.budget.clock import Clock, SystemClock, today
-from ..safety.budget.limits import Amount
+from ..safety.budget.leases import Terms
+from ..safety.budget.limits import Amount, amount_of
 from ..safety.budget.money import NANO
 from .store import Store
 
@@ -17,7 +32,7 @@ TICK_SECONDS = 10
 
 
 class LimitedBudget:
-    """What nodes see of a campaign's budget.
+    """What nodes see of a campaign's budget; whoever opens one holds the campaign's lease.
 
     Wall-clock time counts while somebody works on the campaign, not while it waits for a person; it is taken from the
     monotonic clock and written down at boundaries.
@@ -28,8 +43,10 @@ class LimitedBudget:
         self._campaign = campaign
         self._prices = prices
         self._clock = clock or SystemClock()
+        self._leases = Leases(store.db, self._clock)
         self._charge = Charge(campaign, 0, "start")
         self._since = self._clock.monotonic()
+        self._leases.take_over(campaign)
 
     def check(self, charge: Charge, scopes: Collection[Scope] = tuple(Scope)) -> None:
         """Return if the campaign may go on.
@@ -42,14 +59,37 @@ class LimitedBudget:
         before, self._charge = self._charge, charge
         if not _any(limits) and elapsed < TICK_SECONDS * NANO:
             return
+        self._leases.reclaim()
         with self._store.db.write() as connection:
             serialise(connection, "budget")
             day = today(connection, self._clock)
             move(connection, before.accounts(day).values(), Amount(seconds=elapsed), Amount())
             warn(connection, charge, day, limits)
         self._since += elapsed
-        with self._store.db.write() as connection:
-            require(connection, charge, today(connection, self._clock), limits, Amount(), scopes)
+        with self._store.db.read() as connection:
+            require(connection, charge, day, limits, Amount(), scopes)
+
+    def charging(
+        self, charge: Charge, operation: str, scopes: Collection[Scope] = tuple(Scope)
+    ) -> AbstractContextManager[Prepaid]:
+        """Pay for the model calls of a block, under the limits of some scopes; it comes to one event."""
+        return _charging(
+            Prepaid(self._leases, charge, lambda: self._limits().only(scopes), self._prices, key=operation)
+        )
+
+    def hold(self, charge: Charge, operation: str, most: Usage, scopes: Collection[Scope] = tuple(Scope)) -> None:
+        """Set aside what a thing that outlives processes takes at most; once, however often this is called.
+
+        Raises:
+            LimitReached: there is not so much left.
+        """
+        amount = amount_of(most, self._prices.most(most))
+        self._leases.hold(self._terms(charge, operation), self._limits().only(scopes), amount)
+
+    def settle(self, charge: Charge, operation: str, usage: Usage, kind: EventKind = EventKind.USED) -> None:
+        """Count what it took, or what it is billed at, and free the rest; once, however often this is called."""
+        nano = self._prices.cost(usage)
+        self._leases.settle(self._terms(charge, operation), kind, operation, usage, nano, opened=False)
 
     def warnings(self) -> list[BudgetWarning]:
         """Limits of which 80 % are spent, and which nobody has been told of yet; call `told` with each."""
@@ -74,7 +114,7 @@ class LimitedBudget:
         rest: dict[Dimension, int] = {}
         for scope, account in accounts.items():
             for dimension, room in found[account].room(limits.of(scope)).items():
-                rest[dimension] = min(max(0, room), rest.get(dimension, room))
+                rest[dimension] = min(max(0, room), rest.get(dimension, max(0, room)))
         tokens = self._prices.tokens
         return BudgetLeft(
             tokens=rest.get(Dimension.TOKENS),
@@ -90,15 +130,24 @@ class LimitedBudget:
 
     def close(self) -> None:
         """Write down the time since the last boundary."""
+        elapsed = self._clock.monotonic() - self._since
         with self._store.db.write() as connection:
             serialise(connection, "budget")
             accounts = self._charge.accounts(today(connection, self._clock))
-            elapsed = self._clock.monotonic() - self._since
             move(connection, accounts.values(), Amount(seconds=elapsed), Amount())
         self._since += elapsed
 
     def _limits(self) -> Budget:
         return self._store.budget(self._campaign)
+
+    def _terms(self, charge: Charge, operation: str) -> Terms:
+        return Terms(operation, LeaseKind.JOB, charge, self._prices.version)
+
+
+@contextmanager
+def _charging(spending: Prepaid) -> Generator[Prepaid]:
+    with spending, paying(spending):
+        yield spending
 
 
 def _any(limits: Budget) -> bool:

@@ -18,13 +18,15 @@ from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from ..core import ConfigurationError, Usage, digest_json
-from ..nodes.charging import charge_of
+from ..nodes.charging import charge_of, let_go, scopes_at, scopes_within
 from ..nodes.context import Services, narrow
 from ..nodes.decision import Lever
 from ..nodes.house import HOUSE
 from ..nodes.journal import key as idempotency_key
 from ..nodes.spec import RESERVED, NodeRuntime, NodeSpec, Update
 from ..nodes.state import SCHEMA_VERSION, State, Verdict
+from ..safety.budget import LimitReached
+from ..safety.budget.limits import quantity
 from .tracing import describe, node_span
 
 
@@ -56,6 +58,10 @@ def _promoted(state: State) -> bool:
     return candidate is not None and state["live"] == candidate.version
 
 
+def _exhausted(state: State) -> bool:
+    return state.get("exhausted") is not None
+
+
 def _ended(state: State) -> bool:
     return state.get("stop") is not None
 
@@ -72,7 +78,8 @@ WAYS: tuple[Edge, ...] = (
     Edge("trainer", "gauntlet"),
     Edge("gauntlet", "shadow", "passed", _passed),
     Edge("gauntlet", "discard", "no"),
-    Edge("shadow", "gate"),
+    Edge("shadow", "discard", "budget used up", _exhausted),
+    Edge("shadow", "gate", "ask"),
     Edge("gate", "promoter", "approved", _verdict(Verdict.APPROVE)),
     Edge("gate", "scaffold_editor", "edited", _verdict(Verdict.EDIT)),
     Edge("gate", "discard", "rejected"),
@@ -156,18 +163,34 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
                 "The graph was run without its services. Run it by Session, or pass context=Services(...)."
             )
         services.kill_switch.check(state["campaign"])
-        services.budget.check(charge_of(state, spec.name))
+        charge, candidate = charge_of(state, spec.name), state.get("candidate")
+        of = candidate.version if candidate is not None else ""
         before = _cpu_seconds(services)
-        with node_span(services.telemetry, state, spec.name) as current:
-            update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
-            describe(current, update)
-        candidate = state.get("candidate")
+        try:
+            services.budget.check(charge, scopes_at(spec.name))
+            # What a node spends without saying so, as one from elsewhere may, is paid for all the same.
+            calls = idempotency_key(state, f"{spec.name}.calls", of)
+            with (
+                node_span(services.telemetry, state, spec.name) as current,
+                services.budget.charging(charge, calls, scopes_within(spec.name)),
+            ):
+                update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
+                describe(current, update)
+        except LimitReached as limit:
+            given_up = let_go(spec.name, limit)
+            if given_up is None:
+                raise
+            return dict(given_up)
+        finally:
+            _warn(services, runtime, state)
         services.meter.add(
-            state["campaign"],
-            idempotency_key(state, f"{spec.name}.cpu", candidate.version if candidate is not None else ""),
-            spec.name,
-            state.get("round", 0),
+            charge.campaign,
+            idempotency_key(state, f"{spec.name}.cpu", of),
+            charge.node,
+            charge.round,
             Usage(cpu_seconds=_cpu_seconds(services) - before),
+            lever=charge.lever,
+            candidate=charge.candidate,
         )
         extra = sorted(set(update) - set(spec.writes))
         if extra:
@@ -179,6 +202,34 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
 
     run.__name__ = spec.name
     return run
+
+
+def _warn(services: Services, runtime: NodeRuntime, state: State) -> None:
+    """Tell of every limit of which 80 % are spent: in the ledger and to whoever watches, once."""
+    for warning in services.budget.warnings():
+        services.ledger.append(
+            event_id=f"{warning.campaign}/budget/{warning.account}/{warning.dimension}/{warning.limit}",
+            kind="budget.warned",
+            campaign=warning.campaign,
+            body={
+                "round": state.get("round", 0),
+                "scope": warning.scope.value,
+                "dimension": warning.dimension.value,
+                "spent": quantity(warning.dimension, warning.settled),
+                "limit": quantity(warning.dimension, warning.limit),
+            },
+            trace_id=state.get("trace_id", ""),
+        )
+        runtime.stream_writer(
+            {
+                "kind": "budget",
+                "scope": warning.scope.value,
+                "dimension": warning.dimension.value,
+                "spent": quantity(warning.dimension, warning.settled),
+                "limit": quantity(warning.dimension, warning.limit),
+            }
+        )
+        services.budget.told(warning)
 
 
 def _cpu_seconds(services: Services) -> float:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ..nodes.rounds import RoundRow
 from ..nodes.state import StopReason
+from ..safety.budget import Dimension, Scope
 
 
 class _Event(BaseModel):
@@ -36,6 +37,16 @@ class RoundFinished(_Event):
 
     kind: Literal["round"] = "round"
     row: RoundRow
+
+
+class BudgetWarned(_Event):
+    """80 % of a limit are spent; told once for each limit."""
+
+    kind: Literal["budget"] = "budget"
+    scope: Scope
+    dimension: Dimension
+    spent: str
+    limit: str
 
 
 class Waiting(_Event):
@@ -70,7 +81,8 @@ class Finished(_Event):
 
 
 Event = Annotated[
-    NodeStarted | Progress | RoundFinished | Waiting | Parked | Halted | Finished, Field(discriminator="kind")
+    NodeStarted | Progress | RoundFinished | BudgetWarned | Waiting | Parked | Halted | Finished,
+    Field(discriminator="kind"),
 ]
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -21,7 +21,7 @@ from ..nodes.state import SCHEMA_VERSION, CampaignRules, State, StopReason
 from ..release import Campaign, Status
 from ..training.backend import JobHandle
 from ..training.job import JobState
-from .events import Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
+from .events import BudgetWarned, Event, Finished, Halted, NodeStarted, Parked, Progress, RoundFinished, Waiting
 from .store import Store
 from .tracing import RunTrace
 from .views import describe
@@ -212,6 +212,8 @@ class Run:
         row = self.row
         reveal = await self.services.judge.reveal(row.id)
         self.trace.revealed(reveal)
+        for race in reveal.races:
+            self.services.meter.reveal(row.id, race.key, race.usage)
         self.store.ledger.append(
             event_id=f"{row.id}/revealed",
             kind="campaign.revealed",
@@ -246,6 +248,8 @@ def _event(campaign: str, part: Any) -> Event | None:
         return NodeStarted(campaign=campaign, node=data["name"]) if "input" in data else None
     if data.get("kind") == "round":
         return RoundFinished(campaign=campaign, row=RoundRow.model_validate(data["row"]))
+    if data.get("kind") == "budget":
+        return BudgetWarned(campaign=campaign, **{key: value for key, value in data.items() if key != "kind"})
     if data.get("kind") == "progress":
         return Progress(campaign=campaign, **{key: value for key, value in data.items() if key != "kind"})
     return None

@@ -21,7 +21,7 @@ from ..nodes.editor import ScaffoldEditor
 from ..nodes.feedback import FeedbackAgent
 from ..nodes.state import CampaignRules
 from ..release import Campaign
-from ..safety.budget import Meter, prices_of
+from ..safety.budget import Meter, current_spending, prices_of
 from ..safety.sandbox import Sandbox
 from ..serving.policy import Endpoint
 from .budget import LimitedBudget
@@ -265,7 +265,13 @@ def _rollouts(
         endpoint = await policy.serving(version)
         rollouts = [rollout_of(version, task, item, seed) for item, seed in items]
         return await run_rollouts(
-            rollouts, store=store.artifacts, endpoint=endpoint, sandbox=sandbox, work=work, on_done=on_done
+            rollouts,
+            store=store.artifacts,
+            endpoint=endpoint,
+            sandbox=sandbox,
+            work=work,
+            on_done=on_done,
+            spending=current_spending(),
         )
 
     return roll_out

@@ -203,6 +203,10 @@ class Session:
         while self.pending(campaign) and not control.drain_requested:  # noqa: ASYNC110 - another process answers
             await asyncio.sleep(0.2)
 
+    def budget(self, campaign: str) -> Budget:
+        """The limits of a campaign."""
+        return self.store.budget(campaign)
+
     def drain(self, reason: str = "asked to stop") -> None:
         """Ask every campaign that this session runs to halt after its current step."""
         for control in self._controls.values():

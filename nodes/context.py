@@ -1,13 +1,14 @@
 """The services that nodes call, and the narrowing that gives each node only what its spec declares."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ..core import ArtifactStore, ConfigurationError, Trajectory, Version
+from ..core import ArtifactStore, ConfigurationError, Trajectory, Usage, Version
 from ..evals.task import Item, Task
 from ..release import Campaigns, Channels, KillSwitch, Ledger, Operations, Registry, TrajectoryIndex
-from ..safety.budget import BudgetWarning, Charge, Meter, Scope
+from ..safety.budget import BudgetWarning, Charge, EventKind, Meter, Prepaid, Scope
 from .evidence import BudgetLeft
 
 if TYPE_CHECKING:
@@ -49,6 +50,24 @@ class CampaignBudget(Protocol):
         Raises:
             LimitReached: a limit of one of the scopes is reached.
         """
+        ...
+
+    def charging(
+        self, charge: Charge, operation: str, scopes: Collection[Scope] = tuple(Scope)
+    ) -> AbstractContextManager[Prepaid]:
+        """Pay for the model calls of a block, under the limits of some scopes; it comes to one event."""
+        ...
+
+    def hold(self, charge: Charge, operation: str, most: Usage, scopes: Collection[Scope] = tuple(Scope)) -> None:
+        """Set aside what a thing that outlives processes takes at most; once, however often this is called.
+
+        Raises:
+            LimitReached: there is not so much left.
+        """
+        ...
+
+    def settle(self, charge: Charge, operation: str, usage: Usage, kind: EventKind = EventKind.USED) -> None:
+        """Count what it took, or what it is billed at, and free the rest; once, however often this is called."""
         ...
 
     def warnings(self) -> list[BudgetWarning]:

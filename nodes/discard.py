@@ -13,6 +13,8 @@ async def discard(state: State, runtime: NodeRuntime) -> Update:
         fate = f"overtaken: {state['task']}/live was moved to {state['live'][:12]} meanwhile"
     elif approval is not None:
         fate = f"{approval.verdict.value} by {approval.actor}"
+    elif (exhausted := state.get("exhausted")) is not None:
+        fate = exhausted
     elif candidate is None:
         fate = "no candidate"
     else:
@@ -26,13 +28,13 @@ async def discard(state: State, runtime: NodeRuntime) -> Update:
         "candidate.discarded",
         {"version": candidate.version if candidate is not None else None, "why": fate},
     )
-    return {"note": note, **finish_round(state, runtime, fate)}
+    return {"note": note, "exhausted": None, **finish_round(state, runtime, fate)}
 
 
 SPEC = NodeSpec(
     name="discard",
     run=discard,
-    reads=("campaign", "round", "task", "live", "candidate", "races", "approval", "rules"),
-    writes=("note", "round", "stop", "pulled"),
+    reads=("campaign", "round", "task", "live", "candidate", "races", "approval", "exhausted", "rules"),
+    writes=("note", "exhausted", "round", "stop", "pulled"),
     needs=(Need.LEDGER, Need.CAMPAIGNS, Need.METER),
 )

@@ -4,6 +4,7 @@ from pydantic import JsonValue
 
 from ..core import Trajectory, Usage
 from ..evals.scaffold import FILE, ScaffoldConfig
+from .charging import charged
 from .decision import Decision, Lever, Operator
 from .evidence import RoundEvidence, RoundRecord
 from .journal import key, load_trajectories, record, visible_items
@@ -18,7 +19,8 @@ async def feedback_agent(state: State, runtime: NodeRuntime) -> Update:
     operation = key(state, "feedback_agent", state["trajectories"])
 
     async def decide() -> JsonValue:
-        decision = await context.feedback.decide(gather_evidence(state, runtime))
+        with charged(state, runtime, "feedback_agent", operation, model=context.base_model):
+            decision = await context.feedback.decide(gather_evidence(state, runtime))
         return decision.model_dump(mode="json")
 
     decision = Decision.model_validate(await context.operations.once(operation, "decision", decide))

@@ -10,7 +10,10 @@ from ..core import Trajectory, derive_seed
 from ..core.faults import point
 from ..evals.judge_wire import RaceRequest
 from ..evals.races import Outcome, Race, paired_effects, target_race
+from ..evals.sealed import fixed_bill
+from ..safety.budget import EventKind
 from ..safety.telemetry import measure, names, span
+from .charging import charge_of, charged
 from .decision import Lever
 from .grading import grade_all
 from .journal import (
@@ -65,19 +68,13 @@ async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> R
 
     async def run() -> JsonValue:
         plan = round_plan(context.task, state)
-        trajectories = await context.rollouts(version, plan, counter(runtime, "gauntlet", "target race", len(plan)))
-        graded = await grade_all(context.task, {item.id: item for item in items}, trajectories)
+        tell = counter(runtime, "gauntlet", "target race", len(plan))
+        with charged(state, runtime, "gauntlet", operation, model=version.model) as spending:
+            trajectories = await context.rollouts(version, plan, tell)
+            graded = await grade_all(context.task, {item.id: item for item in items}, trajectories)
+            spending.took(total_usage(graded))
         digest = save_trajectories(context.artifacts, graded)
         index_all(runtime, state, "gauntlet", graded, digest)
-        context.meter.add(
-            state["campaign"],
-            operation,
-            "gauntlet",
-            state["round"],
-            total_usage(graded),
-            lever=candidate.lever,
-            model=version.model,
-        )
         return digest
 
     digest = str(await context.operations.once(operation, "race", run))
@@ -117,6 +114,8 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
         lever=candidate.lever.value,
         others=others,
     )
+    charge = charge_of(state, "judge")
+    context.budget.hold(charge, operation, fixed_bill(request, state["rules"].races))
     with span(f"race {race}", _told(race, candidate)) as current:
         result = await context.judge.race(
             request, on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed")
@@ -126,7 +125,7 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
         current.set(names.BILL_TOKENS, result.bill.tokens)
         current.set(names.BILL_VERIFICATIONS, result.bill.verifications)
     point("gauntlet.judged")
-    context.meter.add(state["campaign"], operation, "judge", state["round"], result.bill, lever=candidate.lever)
+    context.budget.settle(charge, operation, result.bill, EventKind.BILL)
     return RaceSummary(
         race=race, outcome=result.outcome, bits=result.bits, alpha=result.alpha, evidence=result.evidence
     )
@@ -161,7 +160,7 @@ SPEC = NodeSpec(
         Need.PUBLISHER,
         Need.OPERATIONS,
         Need.TRAJECTORIES,
-        Need.METER,
+        Need.BUDGET,
         Need.LEDGER,
     ),
 )

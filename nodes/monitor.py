@@ -11,6 +11,7 @@ from ..core import derive_seed
 from ..evals.races import paired_effects
 from ..evals.statistics import mean, paired_interval
 from ..evals.task import Item
+from .charging import charged
 from .grading import grade_all
 from .journal import (
     counter,
@@ -65,10 +66,11 @@ async def _watch(
     operation = key(state, f"monitor.{side}", version_id)
 
     async def watch() -> JsonValue:
-        trajectories = await context.rollouts(version, plan, counter(runtime, "monitor", f"monitor, {side}", len(plan)))
-        graded = await grade_all(context.task, {item.id: item for item, _ in plan}, trajectories)
-        usage = total_usage(graded)
-        context.meter.add(state["campaign"], operation, "monitor", state["round"], usage, model=version.model)
+        tell = counter(runtime, "monitor", f"monitor, {side}", len(plan))
+        with charged(state, runtime, "monitor", operation, model=version.model) as spending:
+            trajectories = await context.rollouts(version, plan, tell)
+            graded = await grade_all(context.task, {item.id: item for item, _ in plan}, trajectories)
+            spending.took(total_usage(graded))
         return save_trajectories(context.artifacts, graded)
 
     return str(await context.operations.once(operation, "monitor", watch))
@@ -86,6 +88,7 @@ SPEC = NodeSpec(
         Need.ROLLOUTS,
         Need.OPERATIONS,
         Need.CAMPAIGNS,
+        Need.BUDGET,
         Need.METER,
         Need.LEDGER,
     ),

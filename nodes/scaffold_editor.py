@@ -4,6 +4,7 @@ from pydantic import JsonValue
 
 from ..core import derive_seed
 from .candidates import propose
+from .charging import charged
 from .decision import Lever
 from .feedback_agent import gather_evidence
 from .journal import key
@@ -30,12 +31,13 @@ async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
 
         async def edit() -> JsonValue:
             files = context.artifacts.get_tree(parent.scaffold)
-            made = await context.editor.edit(
-                files,
-                state["decision"],
-                gather_evidence(state, runtime),
-                derive_seed(state["seed"], "scaffold_editor", state["round"]),
-            )
+            with charged(state, runtime, "scaffold_editor", operation, model=context.base_model):
+                made = await context.editor.edit(
+                    files,
+                    state["decision"],
+                    gather_evidence(state, runtime),
+                    derive_seed(state["seed"], "scaffold_editor", state["round"]),
+                )
             return {
                 "scaffold": context.artifacts.put_tree(made.apply(files)),
                 "operator": made.operator.value,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from ..core import Trajectory, Usage
+from .charging import charged
 from .grading import grade_all
 from .journal import counter, key, record, replay_seed, total_usage, visible_items
 from .spec import Need, NodeRuntime, NodeSpec, Update
@@ -27,20 +28,13 @@ async def shadow(state: State, runtime: NodeRuntime) -> Update:
         outputs: dict[str, list[JsonValue]] = {}
         for side, version_id in (("live", state["live"]), ("candidate", candidate.version)):
             version = context.registry.get(version_id).version
-            trajectories = await context.rollouts(
-                version, plan, counter(runtime, "shadow", f"shadow, {side}", len(plan))
-            )
-            graded = await grade_all(context.task, by_id, trajectories)
+            with charged(state, runtime, "shadow", f"{operation}/{side}", model=version.model) as spending:
+                trajectories = await context.rollouts(
+                    version, plan, counter(runtime, "shadow", f"shadow, {side}", len(plan))
+                )
+                graded = await grade_all(context.task, by_id, trajectories)
+                spending.took(total_usage(graded))
             outputs[side] = [_output(trajectory) for trajectory in graded]
-            context.meter.add(
-                state["campaign"],
-                f"{operation}/{side}",
-                "shadow",
-                state["round"],
-                total_usage(graded),
-                lever=candidate.lever,
-                model=version.model,
-            )
         return context.artifacts.put_json({"items": [item.id for item in items], **outputs})
 
     digest = str(await context.operations.once(operation, "shadow", replay))
@@ -106,6 +100,7 @@ SPEC = NodeSpec(
         Need.REGISTRY,
         Need.ROLLOUTS,
         Need.OPERATIONS,
+        Need.BUDGET,
         Need.METER,
         Need.LEDGER,
     ),

@@ -155,6 +155,8 @@ class State(TypedDict, total=False):
     approval: Approval | None
     note: str
     """What a person answered instead of approving; evidence for the next decision."""
+    exhausted: str | None
+    """Which budget was used up before the round had come to an end; its candidate is let go."""
     worse: bool
     """Whether the monitor found the promoted version worse than the one before."""
     pulled: list[Lever]

@@ -7,11 +7,19 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import openai
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..core import PawlError
+from ..core import PawlError, Usage
+from ..safety.budget import current_spending
+
+_ENVELOPE = 1024
+"""Tokens of roles, names and the like, around the texts of a request."""
+
+_MOST_OUTPUT = 16_384
+"""Taken for the bound of an answer where the model names none."""
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 _Checked = TypeVar("_Checked")
@@ -46,7 +54,7 @@ async def ask(
         if failure:
             text += f"\n\nYour last answer can't be used: {failure}\nIt was: {json.dumps(earlier[:4000])}\nAnswer anew."
         try:
-            answer, earlier = await _once(chat, schema, [SystemMessage(system), HumanMessage(text)], form)
+            answer, earlier = await _paid(chat, schema, [SystemMessage(system), HumanMessage(text)], form)
         except ValueError as error:
             failure = _short(error)
         except Exception as error:  # an endpoint may fail in any way its client has a name for
@@ -59,22 +67,54 @@ async def ask(
     return Unusable(why=failure)
 
 
-async def _once(
+async def _paid(
     chat: BaseChatModel, schema: type[_Answer], messages: list[BaseMessage], form: str
 ) -> tuple[_Answer | None, str]:
+    """Ask, with the most that the call can use set aside before, and what it used settled after."""
+    spending = current_spending()
+    if spending is None:
+        return (await _once(chat, schema, messages, form))[:2]
+    sent = sum(len(str(message.text).encode()) for message in messages) + len(form.encode())
+    most = Usage(input_tokens=sent + _ENVELOPE, output_tokens=getattr(chat, "max_tokens", None) or _MOST_OUTPUT)
+    hold = spending.reserve(most)
+    used: Usage | None = most  # where nobody can tell, the bound counts
+    try:
+        answer, text, told = await _once(chat, schema, messages, form)
+        used = told or most
+    except (openai.APIStatusError, openai.APIConnectionError) as error:
+        used = most if isinstance(error, openai.APITimeoutError) else None  # turned down, or never reached
+        raise
+    finally:
+        if used is None:
+            hold.release()
+        else:
+            hold.settle(used)
+    return answer, text
+
+
+async def _once(
+    chat: BaseChatModel, schema: type[_Answer], messages: list[BaseMessage], form: str
+) -> tuple[_Answer | None, str, Usage | None]:
     try:
         native = cast(Any, chat).with_structured_output(schema, include_raw=True)
     except NotImplementedError:
         native = None
     if native is None:
         messages = [*messages[:-1], HumanMessage(str(messages[-1].text) + form)]
-        return None, str((await chat.ainvoke(messages)).text)
+        reply = await chat.ainvoke(messages)
+        return None, str(reply.text), _used(reply)
     result = cast(dict[str, Any], await native.ainvoke(messages))
     parsed, raw = result.get("parsed"), result.get("raw")
     text = str(raw.text) if isinstance(raw, BaseMessage) else ""
     if isinstance(parsed, schema):
-        return parsed, parsed.model_dump_json()
-    return None, text
+        return parsed, parsed.model_dump_json(), _used(raw)
+    return None, text, _used(raw)
+
+
+def _used(reply: object) -> Usage | None:
+    """What the endpoint says that a call took."""
+    told = reply.usage_metadata if isinstance(reply, AIMessage) else None
+    return Usage(input_tokens=told["input_tokens"], output_tokens=told["output_tokens"]) if told else None
 
 
 def _parse(schema: type[_Answer], text: str) -> _Answer:

@@ -2,6 +2,7 @@
 
 from pydantic import JsonValue
 
+from .charging import charged
 from .journal import counter, key, round_plan, save_trajectories, total_usage
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import State
@@ -15,10 +16,9 @@ async def task_agent(state: State, runtime: NodeRuntime) -> Update:
     operation = key(state, "task_agent", version.id)
 
     async def roll_out() -> JsonValue:
-        trajectories = await context.rollouts(version, plan, counter(runtime, "task_agent", "rollouts", len(plan)))
-        context.meter.add(
-            state["campaign"], operation, "task_agent", state["round"], total_usage(trajectories), model=version.model
-        )
+        with charged(state, runtime, "task_agent", operation, model=version.model) as spending:
+            trajectories = await context.rollouts(version, plan, counter(runtime, "task_agent", "rollouts", len(plan)))
+            spending.took(total_usage(trajectories))
         return save_trajectories(context.artifacts, trajectories)
 
     return {"trajectories": str(await context.operations.once(operation, "rollouts", roll_out)), "candidate": None}
@@ -29,5 +29,5 @@ SPEC = NodeSpec(
     run=task_agent,
     reads=("campaign", "round", "live", "seed", "rules"),
     writes=("trajectories", "candidate"),
-    needs=(Need.TASK, Need.ARTIFACTS, Need.REGISTRY, Need.ROLLOUTS, Need.OPERATIONS, Need.METER),
+    needs=(Need.TASK, Need.ARTIFACTS, Need.REGISTRY, Need.ROLLOUTS, Need.OPERATIONS, Need.BUDGET),
 )

@@ -4,6 +4,7 @@ The job outlives the node: the node starts it or attaches to it by an id that fo
 parks the campaign until the job has ended.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -11,14 +12,16 @@ from typing import cast
 from langgraph.types import interrupt
 from pydantic import JsonValue
 
-from ..core import ConfigurationError, Trajectory, Version, derive_seed, digest_json
+from ..core import ConfigurationError, Trajectory, Usage, Version, derive_seed, digest_json
+from ..safety.sandbox import Limits
 from ..safety.telemetry import names
 from ..safety.telemetry.jobs import collect_job
 from ..training.advantages import Objective, advantages
-from ..training.backend import JobHandle, adapter_files
+from ..training.backend import JobHandle, TrainerBackend, adapter_files
 from ..training.datums import Datum, to_datums
 from ..training.job import JobState, JobStatus, TrainJob
 from .candidates import NO_CANDIDATE, propose
+from .charging import charge_of
 from .decision import Lever
 from .journal import key, load_trajectories, record
 from .rounds import past_rounds
@@ -46,6 +49,7 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         context.operations.begin(operation, "training")
         job, datums = _prepare(state, runtime, parent)
         if datums:
+            context.budget.hold(charge_of(state, "trainer"), operation, _most(job, len(datums), backend))
             handle: JobHandle = backend.submit(job, datums)
             status: JobStatus = backend.poll(handle)
             while not status.state.finished:  # a lost job was started again above: sleep once more
@@ -112,6 +116,15 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
     return job, datums
 
 
+def _most(job: TrainJob, datums: int, backend: TrainerBackend) -> Usage:
+    """What a job can take: its steps, and the CPU time after which its backend ends it, where that has a limit."""
+    limits: Limits | None = getattr(backend, "limits", None)
+    return Usage(
+        training_steps=job.epochs * math.ceil(datums / job.minibatch),
+        cpu_seconds=float(limits.cpu_seconds) if limits is not None else 0.0,
+    )
+
+
 def _sample(state: State, runtime: NodeRuntime) -> list[Trajectory]:
     """This round's trajectories, and earlier ones that the same policy made, newest first, up to the rule's number.
 
@@ -153,14 +166,7 @@ def _datums(trajectories: Sequence[Trajectory], objective: Objective, signed: Ca
 
 def _collect(state: State, runtime: NodeRuntime, status: JobStatus, datums: int) -> JsonValue:
     context = runtime.context
-    context.meter.add(
-        state["campaign"],
-        key(state, "trainer", state["live"]),
-        "trainer",
-        state["round"],
-        status.usage,
-        lever=Lever.WEIGHTS,
-    )
+    context.budget.settle(charge_of(state, "trainer"), key(state, "trainer", state["live"]), status.usage)
     if status.state is not JobState.SUCCEEDED or status.adapter is None:
         return {"adapter": None, "error": status.error or status.state.value}
     metrics = "\n".join(f"{name}: {value:.4g}" for name, value in sorted(status.metrics.items()))
@@ -185,7 +191,7 @@ SPEC = NodeSpec(
         Need.REGISTRY,
         Need.OPERATIONS,
         Need.CAMPAIGNS,
-        Need.METER,
+        Need.BUDGET,
         Need.LEDGER,
     ),
 )

@@ -45,7 +45,7 @@ from pawl.serving.policy import Endpoint
 from pawl.serving.runner import RolloutLimits, run_rollouts
 
 from .child_campaign import SharedServer, small_rules
-from .session_fixtures import CAMPAIGN, SEED, Served, served
+from .session_fixtures import CAMPAIGN, SEED, Served, priced, served
 
 pytestmark = pytest.mark.slow  # test_bad_input.py holds the same promises through fewer campaigns
 
@@ -134,9 +134,9 @@ async def test_a_damaged_scaffold_is_told_and_once_restored_the_campaign_goes_on
         assert status.reason is not None
         assert "ArtifactDamaged" in status.reason
         agent.write_bytes(good)
-        status = await session.resume(forked, budget=Budget(tokens=1))
+        status = await session.resume(forked, budget=Budget(verifications=1))
         assert status.status is Status.STOPPED, "the rollouts went through, and used the budget up"
-        assert status.spent.tokens > 1
+        assert status.spent.verifications > 1
 
 
 async def _state_before(session: Session, node: str) -> str:
@@ -205,7 +205,8 @@ def garbage_server() -> Iterator[str]:
 
 async def test_a_round_without_one_valid_rollout_is_a_result_that_the_decision_rests_on(tmp_path: Path) -> None:
     with garbage_server() as url:
-        async with Session(tmp_path / "home", settings=Settings(model_url=url)) as session:
+        settings = Settings(model_url=url, prices=priced(tmp_path, "garbler"))
+        async with Session(tmp_path / "home", settings=settings) as session:
             status = await session.start("labels", rules=RULES, campaign=CAMPAIGN)
             rollouts = session.store.trajectories.of(CAMPAIGN)
             events = {each.kind: each.body for each in session.store.ledger.events(CAMPAIGN)}
@@ -220,7 +221,8 @@ async def test_a_round_without_one_valid_rollout_is_a_result_that_the_decision_r
 async def test_the_loop_goes_on_after_rounds_without_one_valid_rollout(tmp_path: Path) -> None:
     with garbage_server() as url:
         factory = SharedServer(Endpoint(base_url=url, base_model="garbler"), Lever.SCAFFOLD, Lever.SCAFFOLD)
-        async with Session(tmp_path / "home", factory=factory) as session:
+        settings = Settings(prices=priced(tmp_path, "garbler"))
+        async with Session(tmp_path / "home", settings=settings, factory=factory) as session:
             rules = RULES.model_copy(update={"rounds": 2})
             status = await session.start("labels", rules=rules, campaign=CAMPAIGN)
     assert (status.status, status.reason) == (Status.FINISHED, StopReason.ROUNDS.value)

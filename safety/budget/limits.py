@@ -6,6 +6,7 @@
 Inside, every amount is an integer in the dimension's smallest unit: nano-dollars, nanoseconds, or ones.
 """
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -132,6 +133,11 @@ class Budget(Limits):
     candidate: Limits = Limits()
     day: Limits = Limits()
 
+    def only(self, scopes: Collection[Scope]) -> "Budget":
+        """The limits of some scopes alone."""
+        kept = {scope.value: self.of(scope) for scope in scopes if scope is not Scope.CAMPAIGN}
+        return Budget.model_validate({**(super().model_dump() if Scope.CAMPAIGN in scopes else {}), **_NONE, **kept})
+
     def of(self, scope: Scope) -> Limits:
         """The limits of one scope."""
         return self if scope is Scope.CAMPAIGN else getattr(self, scope.value)
@@ -161,6 +167,9 @@ class Budget(Limits):
             ) from error
 
 
+_NONE = {scope.value: Limits() for scope in Scope if scope is not Scope.CAMPAIGN}
+
+
 class LimitReached(BudgetExhausted):
     """One limit leaves no room; says which, with its figures and the option that raises it."""
 
@@ -188,7 +197,7 @@ def reached(
     if wanted:
         figures += f"; the next step may take {quantity(dimension, wanted)}"
     return LimitReached(
-        f"{whose} has used up its budget of {UNITS[dimension]}: {figures}. What is done is kept; to go on, raise "
+        f"{whose} has {'too little left of' if wanted else 'used up'} its budget of {UNITS[dimension]}: {figures}. What is done is kept; to go on, raise "
         f"`{scope.value}.{dimension.value}` and resume: pawl resume {campaign} {option(scope, dimension)}.",
         scope,
         dimension,

@@ -146,6 +146,19 @@ class Meter:
             post(connection, charge, key, kind, usage, nano, prices.version, today(connection, self._clock))
         point("usage.added")
 
+    def reveal(self, campaign: str, key: str, usage: Usage) -> None:
+        """Put what a sealed race truly took beside its bill, of the same key; again changes nothing."""
+        c = usage_table.c
+        prices = self._prices or hardware_prices()
+        nano = prices.cost(usage)
+        with self._db.write() as connection:
+            serialise(connection, "budget")
+            bill = connection.execute(select(usage_table).where(c.campaign == campaign, c.key == key)).one_or_none()
+            if bill is None:
+                return
+            charge = Charge(campaign, bill.round, bill.node, bill.lever, bill.model, bill.candidate)
+            post(connection, charge, f"{key}/true", EventKind.SEALED, usage, nano, prices.version, bill.day)
+
     def events(self, campaign: str) -> list[UsageEvent]:
         """Every event, by key."""
         query = select(usage_table).where(usage_table.c.campaign == campaign).order_by(usage_table.c.key)

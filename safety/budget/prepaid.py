@@ -154,7 +154,7 @@ class Prepaid:
             self._holds.clear()
             more = _beyond(self._took, self._used)
             usage, nano = self._used + more, self._nano + self._prices.cost(more)
-            if not self._drawn and usage == Usage() and (self._key is None or not kept):
+            if not self._drawn and usage == Usage():
                 return
             own = f"lease/{self._terms.id}/{self._flushes}"
             key, kind = (self._key or own, EventKind.USED) if kept else (own, EventKind.LOST)
