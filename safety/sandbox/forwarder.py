@@ -81,6 +81,7 @@ class _Connection:
     def __init__(self, inside: socket.socket, path: str) -> None:
         self.ends = (inside, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         self.ends[1].connect(path)
+        inside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else an answer in two parts takes 40 ms more
         for end in self.ends:
             end.setblocking(False)
         self.directions = (_Direction(*self.ends), _Direction(*reversed(self.ends)))
