@@ -196,8 +196,9 @@ def reached(
         figures += f", with {quantity(dimension, reserved)} more set aside for what is under way"
     if wanted:
         figures += f"; the next step may take {quantity(dimension, wanted)}"
+    state = "too little left of" if wanted else "used up"
     return LimitReached(
-        f"{whose} has {'too little left of' if wanted else 'used up'} its budget of {UNITS[dimension]}: {figures}. What is done is kept; to go on, raise "
+        f"{whose} has {state} its budget of {UNITS[dimension]}: {figures}. What is done is kept; to go on, raise "
         f"`{scope.value}.{dimension.value}` and resume: pawl resume {campaign} {option(scope, dimension)}.",
         scope,
         dimension,
