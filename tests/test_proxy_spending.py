@@ -56,15 +56,15 @@ class Held:
         self.purse.book.append(None)
 
 
-async def run(store, tmp_path, purse, upstream=None, agent=ONE_CALL, count=1, endpoint=None, timeout_seconds=20.0):
+async def run(store, tmp_path, purse, upstream=None, agent=ONE_CALL, endpoint=None, timeout_seconds=20.0, wall=20.0):
     async with serving(upstream or Upstream(), timeout_seconds) as up:
         return await run_rollouts(
-            rollouts(version(store, agent), count),
+            rollouts(version(store, agent)),
             store=store,
             endpoint=endpoint or up,
             sandbox=default_sandbox(),
             work=tmp_path / "work",
-            limits=short(),
+            limits=short(wall),
             spending=purse,
         )
 
@@ -95,6 +95,15 @@ async def test_a_failed_call_counts_in_full_unless_the_server_refused_it(store, 
     [found] = await run(store, tmp_path, purse, upstream, timeout_seconds=0.5)
     assert found.stop is RolloutStop.MODEL_FAILED
     assert purse.book == [purse.held[0] if counts else None]
+
+
+async def test_a_call_that_outlives_its_rollout_is_settled_before_the_run_returns(store, tmp_path):
+    purse, upstream = Purse(), Upstream()
+    upstream.break_when = lambda body: "slow"
+    [found] = await run(store, tmp_path, purse, upstream, wall=1.0)
+    assert found.stop is RolloutStop.TIMED_OUT
+    assert len(purse.held) == 1
+    assert purse.book == purse.held
 
 
 async def test_a_server_that_is_down_costs_nothing(store, tmp_path):
