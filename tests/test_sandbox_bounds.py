@@ -101,7 +101,7 @@ async def test_a_run_that_its_own_user_could_not_read_for_goes_without_or_is_ref
     (secret / "model").write_text("w")
     (secret / "model").chmod(0o600)
     source = f"print(open({str(secret / 'model')!r}).read())"
-    with pytest.raises(SandboxUnavailable, match=r"no not root|not root.*foreign_agent.*chmod o\+rX"):
+    with pytest.raises(SandboxUnavailable, match=r"promise this run: not root;.*foreign_agent.*chmod o\+rX"):
         await python(sandbox, work, source, mounts=(Mount(path=secret),))
     result = await python(sandbox, work, source, mounts=(Mount(path=secret),), use=Use.TRAINING)
     assert result.stdout == b"w\n"
@@ -247,15 +247,15 @@ async def test_a_run_leaves_no_control_group(sandbox, work):
 @needs_root
 async def test_a_missing_guarantee_is_refused_with_advice(sandbox, work, monkeypatch):
     monkeypatch.setattr(local, "why_no_user_under", lambda isolation: "taken away by the test")
-    with pytest.raises(SandboxUnavailable, match=r"no not root .*foreign_agent.*requires.*other than root"):
+    with pytest.raises(SandboxUnavailable, match=r"run: not root;.*foreign_agent.*requires.*other than root"):
         await python(sandbox, work, "open('ran', 'w')")
     if "pids" in cgroups.find().places:
         assert (await python(sandbox, work, "", use=Use.SCAFFOLD)).status == 0
     monkeypatch.setattr(cgroups, "find", lambda: NO_GROUPS)
-    with pytest.raises(SandboxUnavailable, match=r"no bounded processes .*pids cgroup"):
+    with pytest.raises(SandboxUnavailable, match=r"run: bounded processes;.*pids cgroup"):
         await python(sandbox, work, "open('ran', 'w')", use=Use.SCAFFOLD)
     assert list(work.iterdir()) == []
-    with pytest.raises(SandboxUnavailable, match=r"bubblewrap: it gives no bounded processes"):
+    with pytest.raises(SandboxUnavailable, match=r"bubblewrap: it can't promise: bounded processes"):
         default_sandbox()
 
 

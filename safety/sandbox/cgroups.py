@@ -133,7 +133,8 @@ def find() -> Found:
             finally:
                 trial.rmdir()
         except OSError as error:
-            reasons[controller] = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+            where = Path(error.filename).parent if error.filename else None
+            reasons[controller] = f"{error.strerror}: {where}" if where else str(error.strerror)
         else:
             places[controller] = place
     return Found(places, reasons)

@@ -87,8 +87,8 @@ class LocalSandbox:
             lacking = missing(command.use, layers)
             if lacking:
                 raise SandboxUnavailable(
-                    f"This run would have no {', no '.join(lacking)} under {self.isolation}, which a {command.use} run "
-                    f"requires. {why}{advice(lacking)}."
+                    f"The {self.isolation} sandbox can't promise this run: {', '.join(lacking)}; its use, "
+                    f"{command.use}, requires that. {why}{advice(lacking)}."
                 )
             writable = [
                 command.work,
@@ -196,7 +196,7 @@ def default_sandbox(isolation: Isolation | None = None) -> Sandbox:
             lacking = missing(Use.SCAFFOLD, sandbox.layers)
             if not lacking:
                 return sandbox
-            reason = f"it gives no {', no '.join(lacking)}: {advice(lacking)}"
+            reason = f"it can't promise: {', '.join(lacking)}. {advice(lacking)}"
         reasons.append(f"{candidate}: {reason}")
     raise SandboxUnavailable(f"This machine offers no sandbox ({'; '.join(reasons)}). {_ADVICE}")
 
@@ -232,6 +232,7 @@ def _trial(isolation: Isolation, *, dedicated: bool) -> str:
             if closed:
                 return f"it couldn't pass {', '.join(map(str, closed))} to its programs"
         answer, tell = os.pipe()
+        said = b""
         try:
             trial = subprocess.run(
                 wrap(command, isolation, tell, user=user),
@@ -244,7 +245,8 @@ def _trial(isolation: Isolation, *, dedicated: bool) -> str:
                 timeout=20,
             )
             os.set_blocking(answer, False)
-            said = os.read(answer, 4096)
+            with contextlib.suppress(BlockingIOError):
+                said = os.read(answer, 4096)
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         finally:
