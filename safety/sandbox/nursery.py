@@ -70,7 +70,8 @@ class Child:
     scratch: Path
     init: int = 0
     """The first process of its namespace, with whose end the kernel ends all others; 0 without namespaces."""
-    how: str = "exited"
+    how: str = ""
+    """Why it is being ended; empty where it ends by itself."""
 
 
 class Nursery:
@@ -87,7 +88,7 @@ class Nursery:
         self.work = Path.cwd()
         self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.silence, self._unsaid = os.pipe2(os.O_CLOEXEC)  # what the first processes of namespaces wait for in vain
-        self.children: dict[int, Child] = {}
+        self.children: list[Child] = []
         self.count = 0
 
     def serve(self, control: socket.socket) -> None:
@@ -96,26 +97,28 @@ class Nursery:
         poll.register(control, select.POLLIN)
         look = time.monotonic() + _LOOK_SECONDS
         while True:
-            for descriptor, event in poll.poll(1000 * _LOOK_SECONDS if self.children else None):
-                if descriptor == control.fileno():
-                    _, handed, _, _ = socket.recv_fds(control, 1, 2)
-                    if len(handed) != 2:
-                        return
-                    child = self._start(*handed)
-                    if child is not None:
-                        self.children[child.ended] = child
-                        poll.register(child.ended, select.POLLIN)
-                        poll.register(child.status, 0)  # an error on it says that nobody waits for the answer any more
-                elif descriptor in self.children:
-                    child = self.children.pop(descriptor)
+            found = dict(poll.poll(1000 * _LOOK_SECONDS if self.children else None))
+            wanted = found.pop(control.fileno(), None)  # last, since a new child's descriptors may take old numbers
+            for child in [child for child in self.children if child.ended in found or child.status in found]:
+                if child.ended in found:
                     poll.unregister(child.ended)
-                    poll.unregister(child.status)
+                    self.children.remove(child)
                     self._finish(child)
-                elif event & select.POLLERR:
-                    poll.unregister(descriptor)
-                    self._end(next(child for child in self.children.values() if child.status == descriptor), "exited")
+                else:
+                    self._end(child, "exited")
+                with contextlib.suppress(KeyError):  # it was, when nobody waited any more
+                    poll.unregister(child.status)
+            if wanted is not None:
+                _, handed, _, _ = socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)
+                if len(handed) != 2:
+                    return
+                child = self._start(*handed)
+                if child is not None:
+                    self.children.append(child)
+                    poll.register(child.ended, select.POLLIN)
+                    poll.register(child.status, 0)  # an error on it says that nobody waits for the answer any more
             now = time.monotonic()
-            for child in self.children.values():
+            for child in self.children:
                 if now > child.deadline:
                     self._end(child, "timed_out")
             if self.children and now > look:
@@ -202,15 +205,16 @@ class Nursery:
         return {**self.options, "rlimit": found}
 
     def _end(self, child: Child, how: str) -> None:
-        """End a child early; how it ended is told when it has."""
-        if child.how == "exited":
-            child.how = how
+        """End a child early; why is told when it has."""
+        if child.how:
+            return
+        child.how = how
         with contextlib.suppress(ProcessLookupError):
             os.kill(child.init or child.pid, signal.SIGKILL if self.namespaces else signal.SIGTERM)
 
     def _finish(self, child: Child) -> None:
         _, code, used = os.wait4(child.pid, 0)
-        words = f" {child.how}"
+        words = f" {child.how or 'exited'}"
         if child.init:
             os.kill(child.init, signal.SIGKILL)
             _, _, left = os.wait4(child.init, 0)  # returns when nothing is left in the namespace
@@ -226,7 +230,7 @@ class Nursery:
     def _look(self) -> None:
         """End children that hold more than they may."""
         below = _families()
-        for child in self.children.values():
+        for child in self.children:
             if sum(map(_held, _tree([child.pid, child.init or child.pid], below))) > self.memory:
                 self._end(child, "memory_limit")
             elif not self.namespaces and written(child.scratch) > self.scratch_bytes:

@@ -128,9 +128,9 @@ class WarmSandbox:
                 listening.close()  # if it is not at its end, the warm process ends the child for it
             seconds = time.monotonic() - began
         parts = words.split()
-        if len(parts) != 4 or parts[0] != "ok":
+        if len(parts) < 4 or parts[0] != "ok":
             raise SandboxUnavailable(await self._what_failed(words))
-        code, cpu, ending = int(parts[1]), float(parts[2]), Ending(parts[3])
+        code, cpu, ending = int(parts[1]), float(parts[2]), Ending(parts[-1])
         status = os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
         if found[0] is not None:
             ending, status = Ending.EXITED, 0

@@ -1,0 +1,441 @@
+"""A warm sandbox: what one candidate does reaches neither the next one, nor one beside it, nor the warm process."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from pawl.core import SandboxUnavailable
+from pawl.safety.sandbox import Ending, Isolation, Limits, default_sandbox, local
+from pawl.safety.sandbox.warm import Program, WarmSandbox
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SETS = [Isolation.BUBBLEWRAP, Isolation.LANDLOCK]
+LIMITS = Limits(
+    wall_seconds=8,
+    cpu_seconds=8,
+    memory_bytes=512 << 20,
+    total_memory_bytes=640 << 20,
+    scratch_bytes=8 << 20,
+    file_bytes=6 << 20,
+    processes=24,
+)
+WORKER = b"""
+import ctypes, json, os, signal, socket, sys, tempfile, time
+BOOT = os.urandom(8).hex()
+libc = ctypes.CDLL(None, use_errno=True)
+def warm_up(*arguments):
+    tempfile.gettempdir()
+    exec("\\n".join(arguments), {})
+def check(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+    return result
+def attempt(thunk):
+    try:
+        return str(thunk())
+    except OSError as error:
+        return "refused"
+def answer(request, blob, scratch):
+    found = {"boot": BOOT}
+    exec(request["code"], globals() | {"found": found, "blob": blob, "scratch": str(scratch), "at": request.get("at")})
+    return found, blob
+"""
+
+
+def program(*warm_up):
+    return Program("candidates", {"candidates.py": WORKER}, arguments=warm_up)
+
+
+def sandbox_of(isolation):
+    reason = local.why_not(isolation)
+    if reason:
+        pytest.skip(reason)
+    return default_sandbox(isolation)
+
+
+@pytest_asyncio.fixture(params=SETS, scope="module", loop_scope="module")
+async def warm(request):
+    warm = WarmSandbox(sandbox_of(request.param), program(), limits=LIMITS)
+    yield warm
+    await warm.close()
+
+
+async def run(warm, code, **more):
+    """What a candidate's code puts into `found`."""
+    reply = await warm.ask({"code": code, **more})
+    assert reply.answer is not None, reply
+    return reply.answer
+
+
+def alive(*marks):
+    """Host process ids with all marks on their command line."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            command = Path("/proc", pid, "cmdline").read_bytes()
+        except OSError:
+            continue
+        if all(mark.encode() in command for mark in marks):
+            found.append(int(pid))
+    return found
+
+
+async def test_a_request_is_answered_by_a_child_of_the_same_warm_process(warm):
+    replies = [await warm.ask({"code": "found['sum'] = sum(blob)"}, bytes(range(9))) for _ in range(2)]
+    assert [reply.answer["sum"] for reply in replies] == [36, 36]
+    assert replies[0].blob == bytes(range(9))
+    assert replies[0].answer["boot"] == replies[1].answer["boot"]
+    assert all(reply.ending is Ending.EXITED and reply.cpu_seconds > 0 for reply in replies)
+
+
+async def test_a_child_is_confined_like_a_run_of_its_own(warm):
+    source = """
+found["open"] = sorted(os.listdir("/proc/self/fd"))
+state = dict(line.split(":\\t") for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+found["state"] = [state["CapEff"], state["NoNewPrivs"], state["Seccomp"]]
+def sized(call, *arguments):
+    return check(getattr(libc, call)(*arguments))
+found["tries"] = {
+    "users": attempt(lambda: sized("unshare", 0x10000000)),
+    "mounts": attempt(lambda: sized("unshare", 0x00020000)),
+    "mount": attempt(lambda: sized("mount", b"none", b".", b"tmpfs", 0, None)),
+    "unmount": attempt(lambda: sized("umount2", b".", 2)),
+    "setns": attempt(lambda: sized("setns", os.open("/proc/self/ns/pid", os.O_RDONLY), 0)),
+    "chroot": attempt(lambda: os.chroot(".")),
+    "inet": attempt(lambda: socket.socket(socket.AF_INET)),
+    "ptrace": attempt(lambda: sized("ptrace", 16, os.getppid(), 0, 0)),
+    "core pattern": attempt(lambda: open("/proc/sys/kernel/core_pattern", "w")),
+    "passwords": attempt(lambda: open("/etc/shadow").read()),
+    "package": attempt(lambda: open(at, "a")),
+}
+found["environment"] = sorted(os.environ)
+found["where"] = [os.getcwd(), os.environ["HOME"], tempfile.gettempdir()]
+found["scratch"] = scratch
+"""
+    found = await run(warm, source, at=str(Path(local.__file__)))
+    assert found["state"] == ["0000000000000000", "1", "2"]
+    assert set(found["tries"].values()) == {"refused"}, found["tries"]
+    assert len(found["open"]) <= 5  # standard ones, its own answer's, and that of the listing
+    assert set(found["environment"]) <= {"PATH", "HOME", "TMPDIR", "USER", "LANG", "LC_CTYPE", "PWD"}
+    assert set(found["where"]) == {found["scratch"]}
+
+
+LEAVE = """
+for _ in range(2):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.closerange(0, 99)
+            os.execv("/bin/sleep", ["sleep", at])
+        os._exit(0)
+time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "ending"),
+    [
+        ("", Ending.EXITED),
+        ("os._exit(0)", Ending.EXITED),
+        ("os.kill(os.getpid(), 11)", Ending.SIGNALLED),
+        ("signal.signal(15, signal.SIG_IGN)\nwhile True: time.sleep(1)", Ending.TIMED_OUT),
+    ],
+)
+async def test_no_process_is_left_behind(warm, then, ending):
+    nap = f"{os.getpid()}.{time.monotonic_ns() % 10**9}"
+    quick = warm
+    if ending is Ending.TIMED_OUT:
+        quick = WarmSandbox(warm._sandbox, program(), limits=LIMITS.model_copy(update={"wall_seconds": 1}))
+    try:
+        reply = await quick.ask({"code": LEAVE + then, "at": nap})
+    finally:
+        left = alive("sleep", nap)  # at once: it is gone when the reply is here
+        if quick is not warm:
+            await quick.close()
+    assert reply.ending is ending, reply
+    assert left == []
+
+
+async def test_an_ask_that_is_cancelled_takes_its_child_along(warm):
+    nap = f"{os.getpid()}.{time.monotonic_ns() % 10**9}"
+    asked = asyncio.create_task(warm.ask({"code": "os.execv('/bin/sleep', ['sleep', at])", "at": nap}))
+    while not alive("sleep", nap):
+        await asyncio.sleep(0.02)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    for _ in range(100):
+        if not alive("sleep", nap):
+            break
+        await asyncio.sleep(0.02)
+    assert alive("sleep", nap) == []
+
+
+PLACES = "['.', '/tmp', '/var/tmp', '/dev/shm', '/run', '..', os.path.dirname(sys.argv[2])]"
+
+
+async def test_no_file_reaches_the_next_one(warm):
+    mark = f"left-{os.getpid()}-{time.monotonic_ns()}"
+    wrote = await run(
+        warm, f"found['wrote'] = [attempt(lambda: open(p + '/{mark}', 'w').write(at)) for p in {PLACES}]", at="secret"
+    )
+    assert "6" in wrote["wrote"][0]
+    source = f"""
+found["seen"] = [p for p in {PLACES} if at in attempt(lambda: os.listdir(p))]
+found["own"] = os.listdir(".")
+"""
+    found = await run(warm, source, at=mark)
+    assert (found["seen"], found["own"]) == ([], [])
+    assert not any((Path(place) / mark).exists() for place in ("/tmp", "/var/tmp", "/dev/shm", "/run"))
+
+
+async def test_no_shared_memory_reaches_the_next_one(warm):
+    key = time.monotonic_ns() % 10**6 + 17
+    share = f"""
+def made(name, *arguments):
+    return attempt(lambda: check(getattr(libc, name)(*arguments)))
+found["made"] = {{
+    "segment": made("shmget", {key}, 4096, 0o1666),
+    "semaphore": made("semget", {key}, 1, 0o1666),
+    "queue": made("msgget", {key}, 0o1666),
+    "named queue": made("mq_open", b"/pawl-{key}", 0o102, 0o666, None),
+    "named memory": made("shm_open", b"/pawl-{key}", 0o102, 0o666),
+}}
+"""
+    first = await run(warm, share)
+    assert set(first["made"].values()) == {"refused"}, first
+    second = await run(warm, share.replace("0o1666", "0o666").replace("0o102", "2"))
+    assert set(second["made"].values()) == {"refused"}, second
+
+
+async def test_no_poison_reaches_the_next_one(warm):
+    poison = """
+import builtins, struct
+json.dumps = struct.pack = builtins.open = lambda *_, **__: (_ for _ in ()).throw(SystemExit("poisoned"))
+sys.modules["candidates"].BOOT = "poisoned"
+sys.modules["launcher"].confine = sys.modules["nursery"].answer = None
+os.environ["LD_PRELOAD"] = "/tmp/x"
+sys.path.insert(0, scratch)
+os._exit(0)
+"""
+    before = await run(warm, "")
+    assert (await warm.ask({"code": poison})).answer is None
+    after = await run(warm, "found['environment'] = os.environ.get('LD_PRELOAD')")
+    assert after == before | {"environment": None}
+
+
+async def test_the_warm_process_cannot_be_touched(warm):
+    before = await run(warm, "")
+    attack = """
+targets = {os.getppid(), *range(1, 30), *at} - {0}
+targets.discard(os.getpid())
+for pid in targets:
+    for number in (9, 15, 19):
+        attempt(lambda: os.kill(pid, number))
+    found[f"memory {pid}"] = attempt(lambda: open(f"/proc/{pid}/mem", "r+b").name)
+    found[f"files {pid}"] = attempt(lambda: [os.readlink(f"/proc/{pid}/fd/{n}") for n in range(20)])
+    found[f"environment {pid}"] = attempt(lambda: open(f"/proc/{pid}/environ").read())
+    found[f"folder {pid}"] = attempt(lambda: os.listdir(f"/proc/{pid}/cwd"))
+    found[f"traced {pid}"] = attempt(lambda: check(libc.ptrace(16, pid, 0, 0)))
+    found[f"written {pid}"] = attempt(lambda: check(libc.process_vm_writev(pid, None, 0, None, 0, 0)))
+try:
+    os.kill(-1, 9)
+except OSError:
+    pass
+"""
+    nurseries = alive("nursery.main()", "-B")
+    assert nurseries
+    found = await run(warm, attack, at=nurseries)
+    boot = found.pop("boot")
+    assert set(found.values()) == {"refused"}, {name: value for name, value in found.items() if value != "refused"}
+    assert (await run(warm, ""))["boot"] == before["boot"] == boot
+
+
+async def test_the_warm_process_has_no_door(warm):
+    source = """
+door = sys.argv[2]
+def knock(address):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(1)
+    peer.connect(address)
+found["tries"] = [attempt(lambda: knock(address)) for address in (door, door + ".new", "\\0" + door)]
+found["there"] = os.path.lexists(door)
+"""
+    found = await run(warm, source)
+    assert set(found["tries"]) == {"refused"}
+    assert not found["there"]
+
+
+async def test_two_at_work_do_not_meet(warm):
+    name = f"pawl-{time.monotonic_ns()}"
+    hold = """
+open("secret", "w").write("sealed-77")
+server = socket.socket(socket.AF_UNIX)
+server.bind("\\0" + at)
+server.listen()
+other = socket.socket(socket.AF_UNIX)
+other.bind("door")
+other.listen()
+time.sleep(1.2)
+"""
+    probe = """
+def knock(address):
+    socket.socket(socket.AF_UNIX).connect(address)
+above = os.path.dirname(scratch)
+time.sleep(0.6)
+found["scratch"] = scratch
+found["abstract"] = attempt(lambda: knock("\\0" + at))
+seen = []
+for place in (above, *(f"/proc/{pid}/{what}" for pid in range(1, 40) for what in ("cwd", "root" + scratch))):
+    for folder, _, names in os.walk(place):
+        for each in names:
+            if each in ("secret", "door") and folder != scratch:
+                seen.append(f"{folder}/{each}")
+                try:
+                    found["read"] = open(f"{folder}/secret").read()
+                except OSError:
+                    pass
+                found["knocked"] = attempt(lambda: knock(f"{folder}/door"))
+found["seen"] = seen
+"""
+    held, found = await asyncio.gather(
+        warm.ask({"code": hold, "at": name}),
+        warm.ask({"code": probe, "at": name}),
+    )
+    assert held.ending is Ending.EXITED
+    assert held.answer is not None
+    assert found.answer is not None
+    assert found.answer["abstract"] == "refused"
+    assert "read" not in found.answer
+    assert found.answer["seen"] == []
+
+
+async def test_a_fork_bomb_is_bounded_and_does_not_keep_others_from_answers(warm):
+    bomb = """
+count = 0
+try:
+    while count < 2000:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        count += 1
+except OSError:
+    pass
+found["count"] = count
+time.sleep(0.5)
+"""
+    bombed, beside = await asyncio.gather(warm.ask({"code": bomb}), warm.ask({"code": "time.sleep(0.4)"}))
+    assert bombed.answer is not None
+    assert bombed.answer["count"] <= LIMITS.processes + 10
+    assert beside.answer is not None
+
+
+async def test_memory_is_bounded_for_one_process_and_for_all_of_a_child(warm):
+    boot = (await run(warm, ""))["boot"]
+    one = await run(warm, "try: x = bytearray(700 << 20)\nexcept MemoryError: found['error'] = 'memory'")
+    assert one["error"] == "memory"
+    many = """
+for _ in range(6):
+    if os.fork() == 0:
+        x = bytearray(b"x") * (200 << 20)
+        time.sleep(30)
+        os._exit(0)
+time.sleep(30)
+"""
+    reply = await warm.ask({"code": many})
+    assert reply.answer is None
+    assert reply.ending in {Ending.MEMORY_LIMIT, Ending.SIGNALLED}, reply
+    assert reply.wall_seconds < 6
+    assert (await run(warm, ""))["boot"] == boot
+
+
+async def test_scratch_and_answer_are_bounded(warm):
+    boot = (await run(warm, ""))["boot"]
+    fill = """
+for number in range(9):
+    with open(f"f{number}", "wb") as file:
+        file.write(bytes(3 << 20))
+time.sleep(5)
+"""
+    filled = await warm.ask({"code": fill})
+    assert filled.answer is None
+    assert filled.wall_seconds < 4, filled
+    small = WarmSandbox(warm._sandbox, program(), limits=LIMITS, answer_bytes=1 << 16)
+    try:
+        long = await small.ask({"code": "found['x'] = 'x' * (1 << 20)"})
+        assert (long.ending, long.answer) == (Ending.OUTPUT_LIMIT, None)
+        assert (await small.ask({"code": ""})).answer is not None
+    finally:
+        await small.close()
+    assert (await run(warm, ""))["boot"] == boot
+
+
+@pytest.mark.parametrize(
+    "said", ["b'x' * 16", "bytes(7)", "(9).to_bytes(8, 'little') + bytes(8) + b'[NaN, 1,]'", "b''"]
+)
+async def test_an_answer_that_cannot_be_read_is_data(warm, said):
+    source = f"""
+descriptors = [int(name) for name in os.listdir("/proc/self/fd") if int(name) > 2]
+for descriptor in descriptors:
+    attempt(lambda: os.write(descriptor, {said}))
+os._exit(0)
+"""
+    reply = await warm.ask({"code": source})
+    assert reply.answer is None
+    assert reply.detail
+    assert (await warm.ask({"code": ""})).answer is not None
+
+
+async def test_a_time_out_ends_one_request_alone(warm):
+    quick = WarmSandbox(warm._sandbox, program(), limits=LIMITS.model_copy(update={"wall_seconds": 1}))
+    try:
+        boot = (await run(quick, ""))["boot"]
+        spin, beside = await asyncio.gather(
+            quick.ask({"code": "while True: pass"}), quick.ask({"code": "time.sleep(0.2)"})
+        )
+        assert (spin.ending, spin.answer) == (Ending.TIMED_OUT, None)
+        assert 0.1 < spin.cpu_seconds < 3
+        assert spin.wall_seconds < 3
+        assert beside.answer == {"boot": boot}
+    finally:
+        await quick.close()
+
+
+async def test_a_warm_process_that_dies_is_reported_and_the_next_ask_starts_another(warm):
+    before = await run(warm, "found['door'] = sys.argv[2]")
+    asked = asyncio.create_task(warm.ask({"code": "time.sleep(5)"}))
+    await asyncio.sleep(0.2)
+    for pid in alive("nursery.main()", "-B", before["door"]):
+        if Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[1:3] == [b"-I", b"-B"]:
+            os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SandboxUnavailable, match=r"ended during a request.*Ask again"):
+        await asked
+    assert not Path(before["door"]).parent.exists()
+    after = await run(warm, "found['door'] = sys.argv[2]")
+    assert after["boot"] != before["boot"]
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "words"),
+    [
+        ("import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()", "2 threads"),
+        ("raise RuntimeError('no such library')", "no such library"),
+    ],
+)
+async def test_a_warm_up_that_cannot_be_forked_from_is_refused(warm, warm_up, words):
+    bad = WarmSandbox(warm._sandbox, program(warm_up), limits=LIMITS)
+    with pytest.raises(SandboxUnavailable, match=f"(?s)didn't start.*{words}"):
+        await bad.ask({"code": ""})
+    await bad.close()
+
+
+async def test_without_a_sandbox_there_is_no_warm_process():
+    bare = WarmSandbox(default_sandbox(Isolation.NONE), program(), limits=LIMITS)
+    with pytest.raises(SandboxUnavailable):
+        await bare.ask({"code": ""})
+    await bare.close()
