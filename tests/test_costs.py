@@ -2,13 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from pawl.cli.main import app
 from pawl.core import NotFound, Usage
 from pawl.evals.labels import LabelsTask
 from pawl.evals.task import Direction
@@ -127,13 +127,8 @@ def test_an_unknown_campaign_is_refused(store: Store):
 
 
 def pawl(*words: str, home: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pawl.cli.main", *words, "--home", str(home)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, [*words, "--home", str(home)])
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 

@@ -212,6 +212,9 @@ def test_a_campaign_that_really_ran_is_told_in_full(tmp_path: Path):
     assert done.live is not None
     assert done.live.version.id == row.row.live
     assert done.costs.total.usage.tokens > 0
+    assert [each.true for each in waiting.costs.sealed] == [None, None]
+    assert [each.true is not None for each in done.costs.sealed] == [True, True]
+    assert [each.billed for each in done.costs.sealed] == [each.billed for each in waiting.costs.sealed]
     parsed = check_whole(render(done))
     assert "the races look right" in parsed.text
     assert done.problems == []
