@@ -1,6 +1,7 @@
 """Promises of the proxy to whoever shares it: who may ask, how much, how fast, and what a hostile client can't do."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -73,15 +74,15 @@ async def test_only_a_rollouts_own_token_opens_its_socket(store):
 
 
 async def test_a_token_ends_with_its_rollout_and_by_the_clock(store):
-    async with opened(store, count=2, seconds=0.3) as (proxy, (one, other)):
+    async with opened(store, count=2, seconds=1.5) as (proxy, (one, other)):
         assert (await ask(one))[0] == 200
         proxy.close(one)
         with pytest.raises(httpx.ConnectError):
             await ask(one)
         assert (await ask(other, one.token))[0] == 401
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.5)
         status, body = await ask(other)
-        assert (status, body["error"]["message"]) == (401, "the token has run out: it was good for 0.3 s")
+        assert (status, body["error"]["message"]) == (401, "the token has run out: it was good for 1.5 s")
 
 
 async def test_an_open_connection_ends_with_its_rollout(store):
@@ -94,7 +95,7 @@ async def test_an_open_connection_ends_with_its_rollout(store):
 
 async def test_requests_come_at_a_rate_and_a_client_of_openai_waits_for_it(store):
     upstream = Upstream()
-    async with opened(store, upstream, burst=3, requests_per_second=1) as (_, (session,)):
+    async with opened(store, upstream, burst=3, requests_per_second=0.5) as (_, (session,)):
         replies = [await ask(session) for _ in range(4)]
         assert [status for status, _ in replies] == [200, 200, 200, 429]
         assert replies[3][1]["error"]["code"] == "rate_limit_exceeded"
@@ -107,7 +108,7 @@ async def test_requests_come_at_a_rate_and_a_client_of_openai_waits_for_it(store
 
 
 async def test_a_candidates_rollouts_share_a_rate(store):
-    meter = CandidateMeter(CandidateLimits(requests_per_second=1, burst=3))
+    meter = CandidateMeter(CandidateLimits(requests_per_second=0.1, burst=3))
     async with opened(store, count=2, candidates=meter) as (_, (one, other)):
         assert [(await ask(each))[0] for each in (one, other, one)] == [200] * 3
         status, body = await ask(other)
@@ -122,7 +123,7 @@ async def test_what_is_used_up_is_told_as_openai_tells_it_and_not_asked_again(st
             started = time.monotonic()
             with pytest.raises(openai.RateLimitError, match="used up its 1 calls"):
                 await client.completions.create(model="m", **ASK)
-        assert time.monotonic() - started < 0.4  # a client's first wait alone is half a second
+        assert time.monotonic() - started < 4  # five waits take more than ten seconds
         assert session.calls == 1
 
 
@@ -143,50 +144,61 @@ async def test_waiting_requests_are_counted(store):
         assert [(await each)[0] for each in waiting] == [200, 200]
 
 
+async def ended(reader):
+    try:
+        return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
 async def test_connections_are_counted_for_each_rollout(store):
     async with opened(store, count=2, connections=3) as (_, (greedy, other)):
         held = [await asyncio.open_unix_connection(str(greedy.socket)) for _ in range(6)]
-        await asyncio.sleep(0.05)
-        gone = [reader.at_eof() or bool(reader.exception()) for reader, _ in held]
-        assert gone == [False] * 3 + [True] * 3
+        async with asyncio.timeout(5):
+            for reader, _ in held[3:]:
+                assert await ended(reader)
+        assert not any(reader.at_eof() for reader, _ in held[:3])
         assert (await ask(other))[0] == 200
         for _, writer in held:
             writer.close()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
         assert (await ask(greedy))[0] == 200
 
 
 async def exchange(session, *parts, pause=0.0):
-    """Send raw bytes; the answer until the proxy closes, and how long that took."""
+    """Send raw bytes until the proxy closes; its answer, and how long that took."""
     reader, writer = await asyncio.open_unix_connection(str(session.socket))
-    started = time.monotonic()
-    try:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
+    started, answer = time.monotonic(), bytearray()
+
+    async def listen():
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(1 << 16):
+                answer.extend(chunk)
+
+    listening = asyncio.create_task(listen())
+    for part in parts:
+        if not listening.done():
+            with contextlib.suppress(ConnectionError):
+                writer.write(part)
+                await writer.drain()
             await asyncio.sleep(pause)
-    except ConnectionError:
-        pass
-    try:
-        async with asyncio.timeout(5):
-            answer = await reader.read()
-    except ConnectionError:
-        answer = b""
+    async with asyncio.timeout(5):
+        await listening
     writer.close()
-    return answer, time.monotonic() - started
+    return bytes(answer), time.monotonic() - started
 
 
 async def test_a_client_that_dribbles_is_cut_off_while_others_are_served(store):
     async with opened(store, request_seconds=0.5) as (_, (session,)):
         head = f"POST /v1/completions HTTP/1.1\r\nHost: p\r\nAuthorization: Bearer {session.token}\r\n"
-        never = [b"x-a: b\r\n"] * 8
+        never = [b"x-a: b\r\n"] * 40
         slow = asyncio.create_task(exchange(session, head.encode(), *never, pause=0.05))
         await asyncio.sleep(0.05)
         assert (await ask(session))[0] == 200
         answer, seconds = await slow
         assert b"400" in answer[:20]
         assert b"did not arrive within 0.5 s" in answer
-        assert seconds < 0.85  # what has come since didn't start the clock anew
+        assert seconds < 1.9  # forty pieces take two seconds: what has come since didn't start the clock anew
         body = head.encode() + b"Connection: close\r\nContent-Length: 99\r\n\r\n{"
         answer, seconds = await exchange(session, body)
         assert b"408" in answer[:20]
