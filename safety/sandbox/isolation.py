@@ -12,7 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -244,7 +244,13 @@ def _landlock(command: Command, extra: tuple[str, ...]) -> list[str]:
 
 def _closed(command: Command, user: DedicatedUser) -> list[Path]:
     seen = [mount.path for mount in command.mounts if not _is(stat.S_ISSOCK, mount.path)]
-    return closed_to_others([*map(Path, _readable()), command.work, *seen], user.id)
+    found = {*_closed_above_readable(), *closed_to_others([command.work, *seen], user.id)}
+    return sorted(found, key=lambda path: len(path.parts))
+
+
+@cache
+def _closed_above_readable() -> tuple[Path, ...]:
+    return tuple(closed_to_others(map(Path, _readable()), -1))
 
 
 def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
@@ -269,13 +275,7 @@ def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
     for path in filter(os.path.exists, _PROC_OF_THE_KERNEL if command.nested is None else ()):
         arguments += ["--ro-bind", path, path]
     mounts = (*command.mounts, Mount(path=command.work, writable=True))
-    for parent in _parents((*map(Path, _readable()), *(mount.path for mount in mounts))):
-        arguments += ["--perms", "0755", "--dir", parent]  # else those that root makes are closed to others
-    for path in (*_readable(), _CPU):
-        if os.path.islink(path):
-            arguments += ["--symlink", os.readlink(path), path]
-        elif os.path.exists(path):
-            arguments += ["--ro-bind", path, path]
+    arguments += [*_bind_readable(), *_parents(mount.path for mount in mounts)]
     for mount in sorted(mounts, key=lambda mount: len(mount.path.parts)):
         device = _is(stat.S_ISCHR, mount.path)
         bind = "--dev-bind" if device else "--bind" if mount.writable else "--ro-bind"
@@ -285,10 +285,24 @@ def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
     return [*arguments, "--chdir", "/"]
 
 
-def _parents(paths: Sequence[Path]) -> list[str]:
-    """The folders above these paths, outermost first."""
+@cache
+def _bind_readable() -> tuple[str, ...]:
+    arguments = _parents(map(Path, _readable()))
+    for path in (*_readable(), _CPU):
+        if os.path.islink(path):
+            arguments += ["--symlink", os.readlink(path), path]
+        elif os.path.exists(path):
+            arguments += ["--ro-bind", path, path]
+    return tuple(arguments)
+
+
+def _parents(paths: Iterable[Path]) -> list[str]:
+    """Makes the folders above these paths, outermost first: those that root would make unasked are closed to others."""
+    arguments: list[str] = []
     found = {parent for path in paths for parent in path.parents if parent != Path("/") and not parent.is_symlink()}
-    return [str(path) for path in sorted(found, key=lambda path: len(path.parts))]
+    for parent in sorted(found, key=lambda path: len(path.parts)):
+        arguments += ["--perms", "0755", "--dir", str(parent)]
+    return arguments
 
 
 def _rlimits(command: Command, isolation: Isolation, user: DedicatedUser | None) -> list[str]:

@@ -66,17 +66,15 @@ REQUIRED: Mapping[Use, frozenset[Guarantee]] = {
     Use.TRUSTED: frozenset(),
 }
 
-ADVICE: Mapping[Guarantee, str] = {
-    Guarantee.BOUNDED_PROCESSES: (
-        "run Pawl as a user other than root, keep its home where other users may pass (chmod o+x on the folders above "
-        "it), or give it a pids cgroup that it may write to"
-    ),
-    Guarantee.NOT_ROOT: (
-        "run Pawl as a user other than root, or keep its home where other users may pass (chmod o+x on the folders "
-        "above it)"
-    ),
+_ANOTHER_USER = (
+    "run Pawl as a user other than root",
+    "keep its home where other users may pass (chmod o+x on the folders above it)",
+)
+ADVICE: Mapping[Guarantee, tuple[str, ...]] = {
+    Guarantee.BOUNDED_PROCESSES: (*_ANOTHER_USER, "give it a pids cgroup that it may write to"),
+    Guarantee.NOT_ROOT: _ANOTHER_USER,
 }
-"""How to get a guarantee, where more helps than another set of layers."""
+"""Ways to get a guarantee, each enough, where more helps than another set of layers."""
 
 GET_A_SET = "install bubblewrap (apt install bubblewrap), or run on Linux 6.12 or later with Landlock and seccomp"
 
@@ -94,5 +92,6 @@ def missing(use: Use, layers: frozenset[Layer]) -> list[Guarantee]:
 
 def advice(lacking: list[Guarantee]) -> str:
     """What to do about guarantees that are missing."""
-    words = {ADVICE.get(what, GET_A_SET): None for what in lacking}
-    return "; ".join(words)[:1].upper() + "; ".join(words)[1:]
+    first = [what for what in lacking if what is not Guarantee.BOUNDED_PROCESSES or Guarantee.NOT_ROOT not in lacking]
+    words = ", or ".join(dict.fromkeys(way for what in first for way in ADVICE.get(what, (GET_A_SET,))))
+    return words[:1].upper() + words[1:]
