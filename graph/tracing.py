@@ -157,11 +157,12 @@ class RunTrace:
         telemetry.measure(names.ROUNDS, 1, common)
 
     def _began(self, number: int) -> float:
-        """When a round began: in this run, or, where a run before began it, at the first that the ledger has of it."""
-        first = self._round or time.time()
+        """When a round began: in this run, or, where a run before began it, when the ledger was done with the last."""
+        first, before = self._round or time.time(), _seconds(self.row.created)
         for event in self.store.ledger.events(self.row.id):
             if event.body.get("round") == number:
-                return min(first, _seconds(event.at))
+                return min(first, before)
+            before = _seconds(event.at)
         return first
 
     @property

@@ -188,7 +188,7 @@ def test_a_collector_that_is_no_good_costs_a_bounded_queue_one_warning_and_a_bou
         "refuses": {"status": 503, "reply": b"no"},
         "garbage": {"status": 200, "reply": b"\xff<html>" * 100},
     }
-    monkeypatch.setattr("pawl.safety.telemetry.telemetry.CLOSE_SECONDS", 1.0)
+    monkeypatch.setattr("pawl.safety.telemetry.telemetry.CLOSE_SECONDS", 0.5)
     with collector(**replies[trouble]) as found:
         send_to(monkeypatch, "http://127.0.0.1:9" if trouble == "down" else found.url, OTEL_BSP_SCHEDULE_DELAY="50")
         with open_telemetry(tmp_path, campaign="c", trace_id=TRACE) as telemetry:
@@ -199,7 +199,7 @@ def test_a_collector_that_is_no_good_costs_a_bounded_queue_one_warning_and_a_bou
                     with span("work", {"n": number}):
                         pass
                     if number % 1000 == 0:
-                        time.sleep(0.1)  # a campaign of seconds, in short
+                        time.sleep(0.05)  # a campaign of seconds, in short
             worked = time.monotonic() - started[1]
             closing = time.monotonic()
         closed = time.monotonic() - closing
