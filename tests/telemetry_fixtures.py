@@ -17,6 +17,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+INGEST = {
+    "use_multipart_endpoint": False,
+    "size_limit": 100,
+    "size_limit_bytes": 20 << 20,
+    "scale_up_nthreads_limit": 4,
+    "scale_up_qsize_trigger": 1000,
+}
+"""What LangSmith says of how it takes runs: as plain JSON, here."""
+
 
 @dataclass(frozen=True)
 class Told:
@@ -148,9 +157,7 @@ def collector(*, status: int = 200, delay: float = 0.0, reply: bytes | None = No
                 pass
 
         def do_GET(self) -> None:
-            answer = json.dumps(
-                {"version": "0.11.0", "batch_ingest_config": {"use_multipart_endpoint": False}}
-            ).encode()
+            answer = json.dumps({"version": "0.11.0", "batch_ingest_config": INGEST}).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
