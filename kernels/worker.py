@@ -8,6 +8,7 @@ This file runs inside the sandbox, without the rest of Pawl, as `pawl_worker.wor
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from pathlib import Path
@@ -29,8 +30,26 @@ def warm_up(x_ptr, y_ptr, N: tl.constexpr):
 """A first use, ours: what Triton and LLVM do only once is done before the fork."""
 
 
+def install(mode: str) -> None:
+    """Import what requests need, and set it up."""
+    if mode == "compile":
+        from . import aot
+
+        aot.install()
+        return
+    import torch
+
+    torch.set_num_threads(1)
+    from . import interpret
+
+    interpret.install()
+    for name in ("candidate", "counting"):  # for the children
+        importlib.import_module(f".{name}", __package__)
+
+
 def warm_up(mode: str) -> None:
-    """Import what requests need, and use it once."""
+    """Use once, before the fork, what requests need."""
+    install(mode)
     path = Path.cwd() / "warm_up.py"
     path.write_text(_WARM_UP)
     spec = importlib.util.spec_from_file_location("warm_up", path)
@@ -41,7 +60,6 @@ def warm_up(mode: str) -> None:
     if mode == "compile":
         from . import aot
 
-        aot.install()
         types = {"x_ptr": "*fp32", "y_ptr": "*fp32"}
         job = {"signature": types, "constexprs": {"N": 32}, "divisible": list(types), "options": {"num_warps": 4}}
         answer = aot.compile_launch(module.warm_up, job)
@@ -50,12 +68,9 @@ def warm_up(mode: str) -> None:
         return
     import torch
 
-    torch.set_num_threads(1)
-    from . import candidate, counting, interpret
+    from . import candidate
 
-    interpret.install()
     candidate.warm_up()
-    assert counting.SAMPLE  # imported for the children
     x = torch.ones(1024)
     module.warm_up[(2,)](x, torch.empty(1024), N=32)
 
