@@ -26,10 +26,8 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
-import stat
 import struct
 import sys
 import time
@@ -39,6 +37,7 @@ from types import ModuleType
 from typing import Any
 
 import launcher
+import trees
 
 _NR_MOUNT, _NR_UNSHARE, _NR_SETNS = 165, 272, 308
 _NEW_MOUNTS, _NEW_NAMES, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = (
@@ -221,7 +220,7 @@ class Nursery:
             seconds = used.ru_utime + used.ru_stime + left.ru_utime + left.ru_stime
             words = f" {code} {seconds:.6f}{words}"
         else:  # the supervisor has ended the rest, and told the rest
-            remove(child.scratch)
+            trees.remove_tree(child.scratch)
         with contextlib.suppress(OSError):
             os.write(child.status, words.encode())
         os.close(child.status)
@@ -318,24 +317,12 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, data: 
 
 def written(folder: Path) -> int:
     """Bytes on disk below a folder; more files than a scratch may hold count as endless."""
-    total = entries = 0
-    waiting = [str(folder)]
-    while waiting:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as listing:
-            for entry in listing:
-                found = entry.stat(follow_symlinks=False)
-                total, entries = total + found.st_blocks * 512, entries + 1
-                if stat.S_ISDIR(found.st_mode):
-                    waiting.append(entry.path)
-                if entries > _FILES:
-                    return sys.maxsize
+    total = 0
+    for count, (_, _, found) in enumerate(trees.entries(folder)):
+        total += found.st_blocks * 512
+        if count > _FILES:
+            return sys.maxsize
     return total
-
-
-def remove(folder: Path) -> None:
-    """Remove a scratch; what can't be removed stays closed to every other child."""
-    with contextlib.suppress(OSError, RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _families() -> dict[int, list[int]]:
@@ -357,12 +344,12 @@ def _tree(roots: list[int], below: dict[int, list[int]]) -> set[int]:
 
 
 def _held(pid: int) -> int:
-    """Bytes of private memory; a page that a fork shares is counted for each that maps it."""
+    """Bytes of memory without a file behind it; a page that processes share is counted for each that maps it."""
     try:
-        fields = Path("/proc", str(pid), "statm").read_text().split()
+        lines = Path("/proc", str(pid), "status").read_text().splitlines()
     except OSError:
         return 0
-    return (int(fields[1]) - int(fields[2])) * _PAGE
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
 def listen(path: str) -> socket.socket:

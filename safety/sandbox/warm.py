@@ -9,10 +9,8 @@ a run of its own would have; all of it is gone when `ask` returns. See `nursery.
 """
 
 import asyncio
-import contextlib
 import json
 import os
-import shutil
 import socket
 import struct
 import sys
@@ -26,6 +24,7 @@ from pydantic import JsonValue
 
 from ...core import SandboxUnavailable
 from .protocol import Command, Ending, Limits, Result, Sandbox, Use
+from .trees import remove_tree
 from .untrusted import parse_untrusted
 
 _INSIDE = Path(__file__).parent
@@ -150,7 +149,7 @@ class WarmSandbox:
             await asyncio.gather(run, return_exceptions=True)
         if self._work is not None:
             work, self._work = self._work, None
-            await asyncio.to_thread(_remove, work)
+            await asyncio.to_thread(remove_tree, work)
 
     async def _fork(self) -> tuple[socket.socket, int]:
         """A connection to a new child, and where its ending is told."""
@@ -285,8 +284,3 @@ async def _listen(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.BaseTr
         pipe.close()
         raise
     return reader, transport
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError, RecursionError):
-        shutil.rmtree(folder, ignore_errors=True)

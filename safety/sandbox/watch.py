@@ -6,7 +6,6 @@ control group bounds it.
 """
 
 import asyncio
-import errno
 import os
 import stat
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .protocol import Ending, Limits
+from .trees import entries
 
 _SECONDS, _SHARE = 0.25, 0.05
 _ENTRY = 4096
@@ -66,35 +66,26 @@ def tree(root: int) -> list[int]:
 
 
 def memory_of(pids: Iterable[int]) -> int:
-    """Bytes of private memory that processes hold; a page that a fork shares is counted for each that maps it."""
+    """Bytes of memory without a file behind it; a page that processes share is counted for each that maps it."""
     total = 0
     for pid in pids:
         try:
-            with open(f"/proc/{pid}/statm") as file:
-                fields = file.read().split()
+            with open(f"/proc/{pid}/status") as file:
+                total += sum(int(line.split()[1]) << 10 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
         except OSError:
             continue
-        total += (int(fields[1]) - int(fields[2])) * _PAGE
     return total
 
 
 def _written(folders: Iterable[Path], pids: Iterable[int], limit: int) -> int:
     """Bytes on disk below folders, and of removed files that are still open; stops counting above the limit."""
     total = 0
-    waiting = [str(folder) for folder in folders]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as listing:
-                for entry in listing:
-                    found = entry.stat(follow_symlinks=False)
-                    total += max(_ENTRY, found.st_blocks * 512)
-                    if stat.S_ISDIR(found.st_mode):
-                        waiting.append(entry.path)
-                    if total > limit:
-                        return limit + 1
-        except OSError as error:
-            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
-                return limit + 1  # nested too deep to look at, or closed: what is in it can't be told
+    for folder in folders:
+        for _, _, found in entries(folder):
+            total += max(_ENTRY, found.st_blocks * 512)
+            closed = stat.S_ISDIR(found.st_mode) and found.st_mode & 0o500 != 0o500 and os.getuid() != 0
+            if total > limit or closed:  # what is in a closed folder can't be told
+                return limit + 1
     return total + _removed(pids)
 
 
