@@ -22,7 +22,7 @@ from pawl.safety.sandbox.local import why_not
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from escapes import PROBES, SETS, Bare, Outcome, Probe, Verdict, try_probe
+from escapes import PROBES, SETS, Bare, Outcome, Probe, Verdict, Warmed, can_be_warm, try_probe
 
 BARE = "no sandbox"
 COLOURS = {Verdict.HELD: "green", Verdict.ESCAPED: "bold red", Verdict.REFUSED: "yellow", Verdict.BROKEN: "magenta"}
@@ -31,7 +31,11 @@ COLOURS = {Verdict.HELD: "green", Verdict.ESCAPED: "bold red", Verdict.REFUSED: 
 async def measure(probes: list[Probe], sets: dict[str, Sandbox]) -> dict[str, dict[str, Outcome]]:
     """Each probe under each set, one at a time: some of them watch what the machine does."""
     return {
-        probe.name: {name: await try_probe(probe, sandbox) for name, sandbox in sets.items()}
+        probe.name: {
+            name: await try_probe(probe, sandbox)
+            for name, sandbox in sets.items()
+            if can_be_warm(probe.module) or not isinstance(sandbox, Warmed)
+        }
         for probe in track(probes, "attacking", console=Console(stderr=True), transient=True)
     }
 
@@ -45,14 +49,13 @@ def main() -> None:
     probes = [PROBES[name] for name in given.only or sorted(PROBES)]
     missing = {isolation: why_not(isolation) for isolation in SETS}
     sets: dict[str, Sandbox] = {str(each): default_sandbox(each) for each in SETS if not missing[each]}
+    sets |= {f"warm {each}": Warmed(each) for each in SETS if not missing[each]}
     outcomes = asyncio.run(measure(probes, {**sets, BARE: Bare()}))
 
     table = Table("probe", *sets, "works without", title="Attacks on the sandbox", caption=f"user {os.getuid()}")
     for name, found in outcomes.items():
-        works = found.pop(BARE)
-        cells = [f"[{COLOURS[each.verdict]}]{each.verdict}" for each in found.values()]
-        table.add_row(name, *cells, "yes" if works.verdict is Verdict.ESCAPED else "[bold red]no")
-        found[BARE] = works
+        cells = [f"[{COLOURS[found[each].verdict]}]{found[each].verdict}" if each in found else "" for each in sets]
+        table.add_row(name, *cells, "yes" if found[BARE].verdict is Verdict.ESCAPED else "[bold red]no")
     console = Console()
     console.print(table)
     for name, found in outcomes.items():
@@ -67,12 +70,13 @@ def main() -> None:
 
     figures: dict[str, int] = {"probes": len(probes)}
     for name in sets:
-        verdicts = [found[name].verdict for found in outcomes.values()]
-        figures[f"{name}_tried"] = sum(verdict is not Verdict.REFUSED for verdict in verdicts)
-        figures[f"{name}_escaped"] = sum(verdict is Verdict.ESCAPED for verdict in verdicts)
-        figures[f"{name}_broken"] = sum(verdict is Verdict.BROKEN for verdict in verdicts)
+        verdicts = [found[name].verdict for found in outcomes.values() if name in found]
+        place = name.replace(" ", "_")
+        figures[f"{place}_tried"] = sum(verdict is not Verdict.REFUSED for verdict in verdicts)
+        figures[f"{place}_escaped"] = sum(verdict is Verdict.ESCAPED for verdict in verdicts)
+        figures[f"{place}_broken"] = sum(verdict is Verdict.BROKEN for verdict in verdicts)
     figures["work_without"] = sum(found[BARE].verdict is Verdict.ESCAPED for found in outcomes.values())
-    goals = {f"{name}_{what}": 0 for name in map(str, SETS) for what in ("escaped", "broken")}
+    goals = {f"{warm}{each}_{what}": 0 for each in SETS for warm in ("", "warm_") for what in ("escaped", "broken")}
     goals["work_without"] = len(probes)
     holds = all(figures.get(name) == goal for name, goal in goals.items())
     print(json.dumps({"bench": "escapes", "figures": figures, "goals": goals, "holds": holds}))

@@ -19,5 +19,6 @@ that is there, a file that changed.
 from .arena import Arena
 from .bare import Bare
 from .trial import PROBES, SETS, Outcome, Probe, Verdict, try_probe
+from .warmed import Warmed, can_be_warm
 
-__all__ = ["PROBES", "SETS", "Arena", "Bare", "Outcome", "Probe", "Verdict", "try_probe"]
+__all__ = ["PROBES", "SETS", "Arena", "Bare", "Outcome", "Probe", "Verdict", "Warmed", "can_be_warm", "try_probe"]

@@ -14,6 +14,7 @@ from pawl.safety.sandbox import Command, Limits, Mount, Result, Sandbox, read_re
 from . import watching
 from .bare import Bare
 from .host import Listener, Victim
+from .warmed import Warmed
 
 HERE = Path(__file__).resolve().parent
 _CANARY = re.compile(rb"canary-[0-9a-f]{32}")
@@ -26,6 +27,8 @@ class Arena:
         self.sandbox = sandbox
         self.guarded = not isinstance(sandbox, Bare)
         """Whether the trusted side is to act as Pawl does; else as one who knows no danger."""
+        self.is_warm = isinstance(sandbox, Warmed)
+        """Whether the program is forked from a warm process, and its folder can't be seen from outside."""
         self.tag = secrets.token_hex(8)
         self.host = folder / "host"
         self.work = folder / "work"
@@ -38,6 +41,8 @@ class Arena:
         self.limits = Limits(wall_seconds=15, cpu_seconds=15, processes=24, file_bytes=1 << 20)
         self.memory: dict[str, object] = {}
         """What a probe's outside keeps between its functions."""
+        self.trouble = ""
+        """Why the attack did not run to its end."""
         self.victim_process: Victim | None = None
         self.stack = AsyncExitStack()
         self.stack.callback(
@@ -90,6 +95,7 @@ class Arena:
             mounts=tuple(self.mounts),
             env={watching.TAG: self.tag, "PYTHONDONTWRITEBYTECODE": "1", **self.env},
             limits=self.limits,
+            loopback=self.memory.get("loopback"),
             **more,
         )
 

@@ -53,7 +53,7 @@ class Attempts:
         with open(path, "wb") as file:
             return file.write(data if isinstance(data, bytes) else data.encode())
 
-    def hold(self, seconds=6.0):
+    def hold(self, seconds=1.5):
         """Keep what was got until the outside has looked."""
         with open(f"{self.work}/holding", "w"):
             pass
@@ -64,15 +64,21 @@ class Attempts:
 
 def main():
     given = json.loads(sys.argv[2])
-    attempt = Attempts(given["work"])
-    scope = {"__name__": "probe", "__file__": sys.argv[1]}
     with open(sys.argv[1]) as file:
-        exec(compile(file.read(), sys.argv[1], "exec"), scope)
+        source = file.read()
+    print(json.dumps({"ways": attack(source, sys.argv[1], given)}), flush=True)
+
+
+def attack(source, path, given):
+    """Run a probe's attack; returns what each of its ways came to."""
+    attempt = Attempts(given["work"])
+    scope = {"__name__": "probe", "__file__": path}
+    exec(compile(source, path, "exec"), scope)
     try:
         scope["attack"](given, attempt)
     except BaseException as error:
         attempt.ways["the attack itself"] = f"failed: {type(error).__name__}: {error}"
-    print(json.dumps({"ways": attempt.ways}), flush=True)
+    return attempt.ways
 
 
 if __name__ == "__main__":

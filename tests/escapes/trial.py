@@ -75,8 +75,9 @@ async def try_probe(probe: Probe, sandbox: Sandbox) -> Outcome:
         return Outcome(Verdict.REFUSED, (str(error),), {}, time.monotonic() - began)
     finally:
         await arena.close()
-    ran = bool(ways) or getattr(module, "SILENT", False)
-    verdict = Verdict.ESCAPED if facts else Verdict.HELD if ran else Verdict.BROKEN
+    verdict = Verdict.ESCAPED if facts else Verdict.HELD if ways else Verdict.BROKEN
+    if verdict is Verdict.BROKEN:
+        facts = [arena.trouble]
     return Outcome(verdict, tuple(dict.fromkeys(facts)), ways, time.monotonic() - began)
 
 
@@ -91,7 +92,13 @@ async def _run(probe: Probe, module: ModuleType, arena: Arena) -> tuple[list[str
     result = await run
     judged = getattr(module, "verdict", lambda arena, result: arena.leaked(result))
     facts = facts + await _settled(judged(arena, result))
-    return facts, _ways(result)
+    ways = _ways(result)
+    silent = getattr(module, "SILENT", False) or (arena.is_warm and getattr(module, "RUINS_ITS_ANSWER", False))
+    if not ways and silent:
+        ways = {"the attack": f"ended with {result.ending} {result.status}"}
+    if not ways:
+        arena.trouble = f"{result.ending} {result.status}: {result.stderr[-500:].decode(errors='replace')}"
+    return facts, ways
 
 
 async def _settled(value: Any) -> Any:
@@ -102,6 +109,10 @@ async def _look(arena: Arena, run: "asyncio.Future[Result]", meanwhile: Callable
     """While the attack holds what it got, look at it from outside; then let it end."""
     facts: list[str] = []
     while not run.done():
+        if arena.is_warm:
+            facts += await asyncio.to_thread(meanwhile, arena)
+            await asyncio.sleep(0.1)
+            continue
         if (arena.work / "holding").exists():
             facts = await asyncio.to_thread(meanwhile, arena)
             (arena.work / "release").touch()

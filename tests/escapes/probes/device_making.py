@@ -2,6 +2,8 @@
 
 import os
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     root = os.stat("/").st_dev

@@ -5,6 +5,8 @@ import time
 
 MIB = 1 << 20
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     arena.limits = arena.limits.model_copy(update={"scratch_bytes": 8 * MIB})

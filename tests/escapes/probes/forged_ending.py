@@ -3,6 +3,8 @@
 import os
 import signal
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     if arena.guarded:

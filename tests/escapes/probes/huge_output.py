@@ -2,6 +2,8 @@
 
 import os
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     arena.limits = arena.limits.model_copy(update={"output_bytes": 64 << 10, "wall_seconds": 5})

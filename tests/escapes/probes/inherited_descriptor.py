@@ -4,6 +4,9 @@ import os
 import socket
 import stat
 
+RUINS_ITS_ANSWER = True
+"""In a warm sandbox, where the one socket that it finds is that for the answer."""
+
 
 def prepare(arena):
     secret = arena.plant("open")

@@ -3,6 +3,8 @@
 import os
 import time
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     arena.limits = arena.limits.model_copy(update={"scratch_bytes": 8 << 20})

@@ -53,12 +53,17 @@ def attack(given, attempt):
 def meanwhile(arena):
     from ..watching import resident_bytes
 
-    used, limit = resident_bytes(arena.tagged()), arena.limits.total_memory_bytes
-    return [f"{used >> 20} MiB were held where {limit >> 20} were allowed"] if used > 1.25 * limit else []
+    arena.memory["most"] = max(arena.memory.get("most", 0), resident_bytes(arena.tagged()))
+    return []
 
 
 def verdict(arena, result):
-    return [] if not arena.guarded else arena.leftovers()
+    """Where no control group bounds a run it is watched, and ended when a look finds it over its limit."""
+    most, limit = arena.memory.get("most", 0), arena.limits.total_memory_bytes
+    ended = result.ending == "memory_limit"
+    over = most > (4 if ended else 1.25) * limit
+    found = [f"{most >> 20} MiB were held where {limit >> 20} were allowed"] if over else []
+    return found + (arena.leftovers() if arena.guarded else [])
 
 
 SILENT = True

@@ -21,14 +21,21 @@ def attack(given, attempt):
     children = []
 
     def unshared(flags):
+        said, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
-            attempt.libc.unshare(flags)
+            refused = attempt.libc.unshare(flags)
+            os.write(tell, b"r" if refused else b"u")
+            if refused:
+                os._exit(0)
             if flags & KINDS["pid"]:
                 os.fork()
             time.sleep(60)
             os._exit(0)
         children.append(pid)
+        os.close(tell)
+        if os.read(said, 1) != b"u":
+            raise OSError("refused")
 
     def cloned(number, *arguments):
         pid = attempt.syscall(number, *arguments)
@@ -60,6 +67,8 @@ def attack(given, attempt):
 def meanwhile(arena):
     from ..watching import namespaces
 
+    if arena.is_warm:
+        return []
     seen = {}
     for pid in arena.tagged():
         for kind, name in namespaces(pid).items():
@@ -68,4 +77,7 @@ def meanwhile(arena):
 
 
 def verdict(arena, result):
-    return []
+    """Children of a warm process have namespaces apart from its own, so there the attack's word has to do."""
+    if not arena.is_warm:
+        return []
+    return [] if b'"done' not in result.stdout else ["a namespace was made or entered"]

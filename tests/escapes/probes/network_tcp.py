@@ -32,7 +32,8 @@ def attack(given, attempt):
             s.connect(("127.0.0.1", given["port"]))
             return s.sendall(b"hello")
 
-    for address in ("127.0.0.1", "127.1.2.3", "0.0.0.0", "10.0.2.2", "169.254.169.254"):
+    far = ("10.0.2.2", "169.254.169.254") if given["guarded"] else ()
+    for address in ("127.0.0.1", "127.1.2.3", "0.0.0.0", *far):
         attempt(address, lambda address=address: connect(socket.AF_INET, address))
     attempt("::1", lambda: connect(socket.AF_INET6, "::1"))
     attempt("mapped", lambda: connect(socket.AF_INET6, "::ffff:127.0.0.1"))

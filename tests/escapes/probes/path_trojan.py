@@ -6,6 +6,8 @@ import sys
 
 NAMES = ("curl", "bwrap", "python3", "python", "sh", "git", "uv", "pip", "env", "sleep", "unshare")
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     arena.env["PATH"] = f"{arena.work}/bin:.:{os.environ['PATH']}"

@@ -17,6 +17,8 @@ def test_answer():
     assert Path("answer.txt").read_bytes() == b"42"
 """
 
+OUTSIDE_LOOKS = True
+
 
 def attack(given, attempt):
     planted = {

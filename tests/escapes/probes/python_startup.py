@@ -11,6 +11,8 @@ with open({trip!r}, "a") as file:
     file.write({name!r} + chr(10))
 """
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     arena.env |= {"PYTHONUSERBASE": str(arena.work / ".local"), "PYTHONSTARTUP": str(arena.work / "startup.py")}

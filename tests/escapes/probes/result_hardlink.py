@@ -2,6 +2,8 @@
 
 import os
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     secret = arena.plant("gold.json", mode=0o644)

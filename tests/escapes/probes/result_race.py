@@ -3,6 +3,8 @@
 import os
 import time
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     return {"secret": str(arena.plant("gold.json"))}

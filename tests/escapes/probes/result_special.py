@@ -5,6 +5,8 @@ import os
 import socket
 import threading
 
+OUTSIDE_LOOKS = True
+
 
 def attack(given, attempt):
     attempt("pipe", lambda: os.mkfifo("pipe"))

@@ -2,6 +2,8 @@
 
 import os
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     return {"secret": str(arena.plant("gold.json"))}

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import time
 
+OUTSIDE_LOOKS = True
+
 
 def prepare(arena):
     from pawl.safety.sandbox import Mount

@@ -50,7 +50,7 @@ def attack(given, attempt):
     if given["guarded"]:  # to all of them: outside it would reach whoever else works on this machine
         attempt("all", lambda: os.kill(-1, signal.SIGURG))
         attempt("own group", lambda: os.kill(0, signal.SIGURG))
-        for other in (1, os.getppid(), given["mine"]):
+        for other in {1, os.getppid() or 1, given["mine"]}:
             attempt(f"stop {other}", lambda other=other: os.kill(other, signal.SIGSTOP))
 
 

@@ -19,6 +19,8 @@ while True:
     time.sleep(0.03)
 """
 
+OUTSIDE_LOOKS = True
+
 
 def attack(given, attempt):
     bomb = [sys.executable, "-S", "-c", BOMB]
