@@ -1,16 +1,31 @@
 """A warm sandbox: what one candidate does reaches neither the next one, nor one beside it, nor the warm process."""
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from safetensors.numpy import save
 
 from pawl.core import SandboxUnavailable
-from pawl.safety.sandbox import Ending, Isolation, Limits, default_sandbox, local
+from pawl.kernels import ChildLimits, Precision, TriMul
+from pawl.kernels.warm import KernelProcess, Mode
+from pawl.kernels.warm import program as kernel_program
+from pawl.safety.sandbox import (
+    Command,
+    Ending,
+    Isolation,
+    Limits,
+    Use,
+    default_sandbox,
+    local,
+    read_result,
+)
 from pawl.safety.sandbox.warm import Program, WarmSandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -439,3 +454,102 @@ async def test_without_a_sandbox_there_is_no_warm_process():
     with pytest.raises(SandboxUnavailable):
         await bare.ask({"code": ""})
     await bare.close()
+
+
+COLD = """
+import json
+from pathlib import Path
+from pawl_worker import worker
+worker.install("interpret")
+found, outputs = worker.answer(json.loads(Path("request").read_bytes()), Path("blob").read_bytes(), Path.cwd())
+Path("answer").write_text(json.dumps(found))
+Path("outputs").write_bytes(outputs)
+"""
+
+POISON = """
+import os, sys, torch, triton
+def spoilt(*_, **__):
+    return torch.zeros(1)
+torch.sigmoid = torch.Tensor.sigmoid = torch.nn.functional.layer_norm = torch.empty = spoilt
+torch.set_num_threads(2)
+triton.language.dot = triton.language.sum = spoilt
+triton.runtime.interpreter.InterpretedFunction.run = spoilt
+sys.modules["pawl_worker.candidate"].run = sys.modules["pawl_worker.worker"].answer = spoilt
+sys.modules["numpy"].asarray = spoilt
+os.environ["TRITON_CACHE_DIR"] = os.environ["HOME"] = "/tmp"
+def custom_kernel(data):
+    os._exit(0)
+"""
+
+
+async def cold_answer(sandbox, work, request, blob):
+    parts = kernel_program(Mode.INTERPRET)
+    for name, data in {**parts.bundle, "request": json.dumps(request).encode(), "blob": blob}.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_bytes(data)
+    command = Command(
+        argv=(sys.executable, "-B", "-c", COLD),
+        work=work,
+        env=dict(parts.env),
+        limits=Limits(wall_seconds=120, memory_bytes=0, total_memory_bytes=6 << 30),
+        use=Use.KERNEL,
+    )
+    result = await sandbox.run(command)
+    assert result.status == 0, result
+    return json.loads(read_result(work, "answer", 1 << 20)), read_result(work, "outputs", 1 << 26)
+
+
+async def test_kernels_get_the_answers_of_a_fresh_process_after_a_candidate_that_poisons(tmp_path):
+    sandbox, problem = default_sandbox(), TriMul()
+    case = problem.correctness(Precision.FP32)[0]
+    inputs = {f"0/{name}": array for name, array in problem.inputs(case, 5).items()}
+    request = {"kind": "candidate", "cases": [problem.arguments(case)], "traces": []}
+    good = request | {"source": problem.render(problem.space.sample(3))}
+    process = KernelProcess(sandbox, Mode.INTERPRET, ChildLimits(), 2)
+    try:
+        assert "error" in (await process.ask(request | {"source": POISON}, save(inputs)))[0]
+        warm = await process.ask(good, save(inputs))
+    finally:
+        await process.close()
+    assert warm[0]["cases"] == [{}]
+    (tmp_path / "work").mkdir()
+    assert warm == await cold_answer(sandbox, tmp_path / "work", good, save(inputs))
+
+
+CACHED = """
+import triton, triton.language as tl
+@triton.jit
+def twice(x_ptr, N: tl.constexpr):
+    i = tl.arange(0, N)
+    tl.store(x_ptr + i, tl.load(x_ptr + i) * 2)
+"""
+
+
+async def test_a_compilation_reads_no_cache_that_another_request_wrote():
+    job = {
+        "kernel": "twice", "signature": {"x_ptr": "*fp32"}, "constexprs": {"N": 64}, "divisible": ["x_ptr"],
+        "options": {"num_warps": 1},
+    }  # fmt: skip
+    spoil = (
+        CACHED
+        + """
+from pathlib import Path
+from triton import knobs
+for folder in (Path(knobs.cache.dir), Path.home(), Path("/tmp")):
+    try:
+        (folder / "spoilt").mkdir(parents=True)
+    except OSError:
+        pass
+raise SystemExit(str(knobs.cache.dir) + " " + str(len(list(Path(knobs.cache.dir).rglob("*")))))
+"""
+    )
+    process = KernelProcess(default_sandbox(), Mode.COMPILE, ChildLimits(), 2)
+    try:
+        first = await process.ask({"kind": "compile", "source": CACHED, "jobs": [job]})
+        spoilt = await process.ask({"kind": "compile", "source": spoil, "jobs": [job]})
+        again = await process.ask({"kind": "compile", "source": CACHED, "jobs": [job]})
+    finally:
+        await process.close()
+    assert first[0]["answers"][0]["registers"] > 0
+    assert spoilt[0]["error"][1].endswith(" 1")  # nothing in the cache but what it made itself
+    assert again == first
