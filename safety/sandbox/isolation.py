@@ -272,8 +272,9 @@ def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
     if command.nested is not None and os.getuid() == 0:  # for what the launcher uncovers, and to map root's id again
         arguments += ["--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETFCAP"]
     arguments += ["--as-pid-1"]  # the launcher hides its descriptors; bubblewrap's own first process doesn't
-    for path in filter(os.path.exists, _PROC_OF_THE_KERNEL if command.nested is None else ()):
-        arguments += ["--ro-bind", path, path]
+    if user is None and command.nested is None:  # root's files, which a dedicated user can't write anyway
+        for path in filter(os.path.exists, _PROC_OF_THE_KERNEL):
+            arguments += ["--ro-bind", path, path]
     mounts = (*command.mounts, Mount(path=command.work, writable=True))
     arguments += [*_bind_readable(), *_parents(mount.path for mount in mounts)]
     for mount in sorted(mounts, key=lambda mount: len(mount.path.parts)):
