@@ -340,3 +340,22 @@ def test_a_library_writes_what_is_read_here():
     numpy = pytest.importorskip("numpy")
     data = safetensors.save({"x": numpy.ones((3, 4), "float32"), "y": numpy.zeros(0, "int64")}, {"by": "it"})
     assert {name: each.shape for name, each in parse_safetensors(data).items()} == {"x": (3, 4), "y": (0,)}
+
+
+def test_a_group_of_version_two_is_used_only_where_it_is_pawls_alone(tmp_path):
+    """Plain files stand for the kernel's: this machine's controllers belong to version 1."""
+    own = tmp_path / "scope"
+    own.mkdir()
+    (own / "cgroup.controllers").write_text("cpu memory pids")
+    (own / "cgroup.subtree_control").write_text("")
+    (own / "cgroup.procs").write_text(f"{os.getpid()}\n1\n")
+    with pytest.raises(OSError, match="holds other processes"):
+        cgroups._delegated(own, "pids")
+    (own / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    assert cgroups._delegated(own, "pids") == own
+    assert (own / "pawl-own" / "cgroup.procs").read_text() == str(os.getpid())
+    assert (own / "cgroup.subtree_control").read_text() == "+pids +memory"
+    assert cgroups._delegated(own / "pawl-own", "memory") == own
+    (own / "cgroup.controllers").write_text("cpu")
+    with pytest.raises(OSError, match="was not given the controller memory"):
+        cgroups._delegated(own, "memory")
