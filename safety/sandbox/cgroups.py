@@ -170,7 +170,8 @@ def _delegated(own: Path, controller: str) -> Path:
         OSError: the controller isn't there, or the group isn't Pawl's alone.
     """
     folder = own.parent if own.name == _OWN else own
-    if controller not in (folder / "cgroup.controllers").read_text().split():
+    given = (folder / "cgroup.controllers").read_text().split()
+    if controller not in given:
         raise OSError(0, f"the group {folder} was not given the controller {controller}")
     control = folder / "cgroup.subtree_control"
     if controller in control.read_text().split():
@@ -182,7 +183,7 @@ def _delegated(own: Path, controller: str) -> Path:
     leaf.mkdir(exist_ok=True)
     for number in present:
         (leaf / "cgroup.procs").write_text(str(number))
-    control.write_text(" ".join(f"+{name}" for name in _CONTROLLERS))
+    control.write_text(" ".join(f"+{name}" for name in _CONTROLLERS if name in given))
     return folder
 
 
