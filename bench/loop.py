@@ -142,7 +142,7 @@ def null_services() -> Any:
         feedback=SimpleNamespace(decide=decide),
         editor=SimpleNamespace(edit=edit),
         judge=SimpleNamespace(race=race, commit=commit, reveal=reveal),
-        live_versions=dict,
+        live_versions=lambda: {"null": versions[channel.version]},
         trainer=None,
         training_base=None,
         publisher=None,

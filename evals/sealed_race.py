@@ -168,8 +168,8 @@ class SealedRace:
         # A failing endpoint must not speak for the candidate (live graded worst), nor against a whole batch of it.
         if failed and (is_live or failed == len(done)):
             raise ModelUnavailable(
-                f"The model endpoint failed {failed} of {len(done)} rollouts of a sealed race. Nothing is lost: "
-                "bring the endpoint back, and the race goes on under the same key."
+                "The model endpoint failed during a sealed race. Nothing is lost: bring the endpoint back, and the "
+                "race goes on under the same key."
             )
         self.arena.sealed.keep_batch(digest, done)
         faults.point("judge.batch")

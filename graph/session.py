@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from langgraph.runtime import RunControl
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from ..core import (
     CampaignChanged,
@@ -36,13 +36,13 @@ from ..core import (
 from ..evals.registry import declared_metric
 from ..evals.showcase import Showcase, ShowsBest
 from ..evals.task import Metric
-from ..nodes.gate import ApprovalResponse
 from ..nodes.journal import load_trajectories
 from ..nodes.rounds import RoundRow
 from ..nodes.spec import NodeSpec
 from ..nodes.state import SCHEMA_VERSION, CampaignRules
 from ..release import Campaign, Channel, Lease, Move, Pointer, Status
 from ..safety.budget import Budget
+from .answers import check_edit, parse_answer
 from .builder import build_graph, fingerprint
 from .checkpoints import open_saver
 from .costs import CostReport, cost_report
@@ -262,19 +262,13 @@ class Session:
             Conflict: it has been answered already, perhaps at this very moment by somebody else.
         """
         self._check(self.store.campaigns.get(campaign))
-        try:
-            response = ApprovalResponse.model_validate(answer)
-        except ValidationError as error:
-            raise ConfigurationError(
-                f"This is no answer at the gate: {error.errors()[0]['msg']} at {error.errors()[0]['loc']}. "
-                'Expected {"decisions": [{"type": "approve" | "edit" | "reject" | "respond", ...}], '
-                '"actor": NAME, "reason": TEXT}.'
-            ) from error
-        known = [each.id for each in self.pending(campaign)]
-        matching = [each for each in known if each.startswith(request)] if request else []
+        response = parse_answer(answer)
+        matching = [each for each in self.pending(campaign) if request and each.id.startswith(request)]
         if len(matching) > 1:
             raise ConfigurationError(f"{request!r} fits {len(matching)} requests. Give more of the id.")
-        full = matching[0] if matching else self.store.full_request_id(campaign, request)
+        for each in matching:
+            check_edit(self.store, each, response)
+        full = matching[0].id if matching else self.store.full_request_id(campaign, request)
         self.store.decisions.record(campaign, full, response.model_dump(mode="json"), response.actor)
 
     # Looking and undoing
@@ -293,6 +287,7 @@ class Session:
             rounds=[RoundRow.model_validate(each) for each in self.store.campaigns.rounds(campaign).values()],
             pending=self.pending(campaign),
             spent=self.store.meter.spent(campaign),
+            nano_dollars=self.store.meter.money(campaign),
         )
 
     async def history(self, campaign: str) -> list[Checkpoint]:

@@ -1,5 +1,7 @@
 """What a session shows of a home: requests, statuses, checkpoints."""
 
+from typing import cast
+
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..core import Usage
@@ -19,6 +21,12 @@ class Request(BaseModel):
     request: JsonValue
     """The whole request, in LangChain's shape, with the races, the cost and what rollback would restore."""
 
+    @property
+    def version(self) -> str:
+        """The candidate's id."""
+        [action] = cast("dict[str, list[dict[str, dict[str, str]]]]", self.request)["action_requests"]
+        return action["args"]["version"]
+
 
 class CampaignStatus(BaseModel):
     """Where a campaign is."""
@@ -35,6 +43,8 @@ class CampaignStatus(BaseModel):
     rounds: list[RoundRow]
     pending: list[Request]
     spent: Usage
+    nano_dollars: int = 0
+    """What that cost, in nano-dollars."""
 
 
 class Checkpoint(BaseModel):

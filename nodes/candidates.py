@@ -11,7 +11,7 @@ NO_CANDIDATE: Update = {"candidate": None, "approval": None, "races": []}
 
 
 def propose(
-    state: State, runtime: NodeRuntime, version: Version, *, lever: Lever, operator: str, summary: str
+    state: State, runtime: NodeRuntime, version: Version, *, node: str, lever: Lever, operator: str, summary: str
 ) -> Update:
     """Register a version that wants to become live, and write down who made it.
 
@@ -19,6 +19,7 @@ def propose(
         state: of the campaign.
         runtime: of the node that made the version; it needs the registry and the ledger.
         version: what was made.
+        node: who made it.
         lever: what was pulled.
         operator: the scaffold operator, or the training objective.
         summary: digest of the diff or of the training summary.
@@ -37,6 +38,6 @@ def propose(
         round=state["round"],
     )
     candidate = Candidate(version=version.id, parent=state["live"], lever=lever, operator=operator, summary=summary)
-    node = "scaffold_editor" if lever is Lever.SCAFFOLD else "trainer"
-    record(runtime, state, node, "candidate.made", candidate.model_dump(mode="json"), version.id)
+    made = f"{version.id[:8]}{summary[:8]}"  # a person's edit may lead back to a version that was proposed before
+    record(runtime, state, node, "candidate.made", candidate.model_dump(mode="json"), made)
     return {"candidate": candidate, "approval": None, "races": []}

@@ -14,7 +14,6 @@ from ..evals.sealed import fixed_bill
 from ..safety.budget import EventKind
 from ..safety.telemetry import measure, names, span
 from .charging import charge_of, charged
-from .decision import Lever
 from .grading import grade_all
 from .journal import (
     counter,
@@ -98,8 +97,9 @@ async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> R
 
 async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race: Race) -> RaceSummary:
     context = runtime.context
+    challenger, incumbent = (context.registry.get(each).version for each in (candidate.version, state["live"]))
     others = {}
-    if candidate.lever is Lever.WEIGHTS:
+    if challenger.adapter != incumbent.adapter:
         live = context.live_versions()
         others = {task: live[task] for task in sorted(live) if task != state["task"]}
     progress(runtime, "gauntlet", f"{race.value} race, sealed")
@@ -109,8 +109,8 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
         campaign=state["campaign"],
         race=race,
         task=state["task"],
-        candidate=context.registry.get(candidate.version).version,
-        live=context.registry.get(state["live"]).version,
+        candidate=challenger,
+        live=incumbent,
         lever=candidate.lever.value,
         others=others,
     )

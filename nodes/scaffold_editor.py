@@ -15,7 +15,7 @@ from .state import State, Verdict
 async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
     """Ask the editor for an edit, or carry out the one that a person made at the gate."""
     context = runtime.context
-    parent = context.registry.get(state["live"]).version
+    parent, lever = context.registry.get(state["live"]).version, Lever.SCAFFOLD
     approval = state.get("approval")
     if approval is not None and approval.verdict is Verdict.EDIT and (edited := state.get("candidate")) is not None:
         base = context.registry.get(edited.version).version
@@ -25,7 +25,7 @@ async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
             "operator": "edit-at-gate",
             "summary": context.artifacts.put(f"Edited at the gate by {approval.actor}: {approval.reason}".encode()),
         }
-        parent = base
+        parent, lever = base, edited.lever
     else:
         operation = key(state, "scaffold_editor", state["live"])
 
@@ -51,7 +51,8 @@ async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
         state,
         runtime,
         version,
-        lever=Lever.SCAFFOLD,
+        node="scaffold_editor",
+        lever=lever,
         operator=str(made["operator"]),
         summary=str(made["summary"]),
     )

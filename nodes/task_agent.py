@@ -9,9 +9,12 @@ from .state import State
 
 
 async def task_agent(state: State, runtime: NodeRuntime) -> Update:
-    """Run every attempt at every item, each in a sandbox of its own; what fails is part of the result."""
+    """Run every attempt at every item, each in a sandbox of its own; what fails is part of the result.
+
+    A round works on what is live as it begins, whoever has moved the channel since the round before.
+    """
     context = runtime.context
-    version = context.registry.get(state["live"]).version
+    version = context.live_versions()[state["task"]]
     plan = round_plan(context.task, state)
     operation = key(state, "task_agent", version.id)
 
@@ -21,13 +24,14 @@ async def task_agent(state: State, runtime: NodeRuntime) -> Update:
             spending.took(total_usage(trajectories))
         return save_trajectories(context.artifacts, trajectories)
 
-    return {"trajectories": str(await context.operations.once(operation, "rollouts", roll_out)), "candidate": None}
+    digest = str(await context.operations.once(operation, "rollouts", roll_out))
+    return {"trajectories": digest, "candidate": None, "live": version.id}
 
 
 SPEC = NodeSpec(
     name="task_agent",
     run=task_agent,
-    reads=("campaign", "round", "live", "seed", "rules"),
-    writes=("trajectories", "candidate"),
-    needs=(Need.TASK, Need.ARTIFACTS, Need.REGISTRY, Need.ROLLOUTS, Need.OPERATIONS, Need.BUDGET),
+    reads=("campaign", "round", "task", "seed", "rules"),
+    writes=("trajectories", "candidate", "live"),
+    needs=(Need.TASK, Need.ARTIFACTS, Need.LIVE_VERSIONS, Need.ROLLOUTS, Need.OPERATIONS, Need.BUDGET),
 )

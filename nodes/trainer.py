@@ -71,6 +71,7 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         state,
         runtime,
         parent.model_copy(update={"adapter": str(result["adapter"])}),
+        node="trainer",
         lever=Lever.WEIGHTS,
         operator=str(state["decision"].objective),
         summary=str(result["summary"]),

@@ -16,11 +16,21 @@ from .recording import Kind
 _REPLY_BYTES = 32 << 20
 _ATTEMPTS = 3
 _TRY_AGAIN = frozenset({429, 503})
+_AT_FAULT = frozenset({400, 413, 422})
+"""Statuses that blame the request; with any other the endpoint blames itself, or can't be told from a broken one."""
 _EXTRA = "return_token_ids"
 
 
 class NotServed(Exception):
-    """The endpoint can't be reached, or refused the request: nothing was computed."""
+    """The endpoint can't be reached, or serves nobody: nothing was computed."""
+
+
+class Rejected(Exception):
+    """The endpoint is well and finds fault with the request, such as a prompt longer than its context."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Unusable(Exception):
@@ -56,7 +66,8 @@ class ModelServer:
         """Send one request on; one that the server is too busy for is sent again.
 
         Raises:
-            NotServed: the endpoint is down, or refused it.
+            NotServed: the endpoint is down, or won't serve it.
+            Rejected: the request is at fault.
             Unusable: it did not answer in time, or not in JSON.
         """
         try:
@@ -100,7 +111,9 @@ class ModelServer:
                 content = json.dumps(body)
                 continue
             if response.status_code != 200:
-                words = data[:500].decode(errors="replace")
+                words = self._without_key(data.decode(errors="replace"))[:500]
+                if response.status_code in _AT_FAULT:
+                    raise Rejected(response.status_code, words)
                 raise NotServed(self.unusable(f"status {response.status_code}: {words}"))
             return parse_untrusted(bytes(data))
         raise AssertionError
@@ -117,5 +130,7 @@ class ModelServer:
 
     def unusable(self, error: Exception | str) -> str:
         """What to tell of an answer that can't be used; a provider that repeats its key is not repeated."""
-        words = f"The model server at {self._where} answered what can't be used: {error}."
+        return self._without_key(f"The model server at {self._where} answered what can't be used: {error}.")
+
+    def _without_key(self, words: str) -> str:
         return words.replace(self._key, "[key]") if self._key else words

@@ -6,7 +6,7 @@ from ..core import BudgetExhausted, PawlError, Usage, derive_seed
 from ..safety.budget.calls import Hold
 from ..safety.telemetry.model_calls import model_call
 from ..safety.telemetry.names import Operation
-from .forwarding import ModelServer, NotServed, Unusable
+from .forwarding import ModelServer, NotServed, Rejected, Unusable
 from .recording import Asked, Kind, at_most, forwarded, recorded
 from .refusal import Refused
 from .session import Session
@@ -21,7 +21,7 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
     what it used, the bound counts as used.
 
     Raises:
-        Refused: it is over a limit, there is no money for it, or the endpoint failed.
+        Refused: it is over a limit, there is no money for it, the endpoint finds fault with it, or the endpoint failed.
         Ended: the rollout is over.
     """
     room = session.limits.tokens - session.usage.tokens
@@ -47,6 +47,9 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
             step = recorded(kind, asked, body, reply)
             call.answered(reply)
         used = step.usage
+    except Rejected as error:  # the scaffold's own doing: it may ask for less, and the rollout goes on
+        used = None
+        raise Refused(error.status, f"the model server refuses this request: {error}") from error
     except NotServed as error:
         used = None
         raise _failed(session, str(error)) from error

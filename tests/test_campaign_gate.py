@@ -209,8 +209,15 @@ async def test_an_edit_at_the_gate_is_a_new_candidate_that_races_and_is_asked_ab
         again = asked(session)
         assert again["id"] != request
         assert edited[:12] in status.pending[0].description
-        session.approve(CAMPAIGN, again["id"], by="bob", reason="as edited")
-        assert (await session.resume(CAMPAIGN)).live == edited
+        with pytest.raises(ConfigurationError, match="changes nothing in the scaffold"):
+            session.edit(CAMPAIGN, again["id"], by="ada", reason="the same", files={"agent.py": agent})
+        before = session.store.artifacts.get_tree(session.store.registry.get(first).version.scaffold)
+        files = {"agent.py": before["agent.py"].decode()}
+        session.edit(CAMPAIGN, again["id"], by="ada", reason="as it was", files=files)
+        assert (await session.resume(CAMPAIGN)).status is Status.WAITING
+        assert candidate(session) == first, "an edit may lead back to what was proposed before"
+        session.approve(CAMPAIGN, asked(session)["id"], by="bob", reason="as first made")
+        assert (await session.resume(CAMPAIGN)).live == first
 
 
 async def test_an_unknown_id_is_told_what_waits(home: Path, server: Served) -> None:

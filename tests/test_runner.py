@@ -294,6 +294,31 @@ async def test_an_endpoint_that_fails_ends_its_rollouts_and_no_others(store, tmp
     assert words in found[1].error
 
 
+CAREFUL = """
+from client import Policy, PolicyError, answer
+try:
+    Policy().choose("long " * 50, [" A", " B"], 0.7)
+except PolicyError as error:
+    answer({"text": f"{error.status}: {error}" + Policy().choose("short", [" A", " B"], 0.7)})
+"""
+
+
+async def test_a_request_that_the_endpoint_finds_fault_with_is_the_scaffolds_own_affair(store, tmp_path):
+    def refuse(body):
+        too_long = {"error": {"message": "maximum context length is 128 tokens"}}
+        return JSONResponse(too_long, 400) if len(body["prompt"]) > 128 else None
+
+    for scaffold, stop in (
+        (CAREFUL, RolloutStop.ANSWERED),
+        (CAREFUL.replace("answer({", "raise SystemExit({"), RolloutStop.CRASHED),
+    ):
+        upstream = Upstream()
+        upstream.break_when = refuse
+        [found] = await run(scaffold, store, default_sandbox(), tmp_path, upstream)
+        assert found.stop is stop, "never the endpoint's failure"
+        assert "maximum context length is 128 tokens" in str(found.output or found.error)
+
+
 async def test_an_endpoint_that_is_down_is_named(store, tmp_path):
     endpoint = Endpoint(base_url="http://127.0.0.1:9/v1", base_model="base")
     [found] = await run_rollouts(
