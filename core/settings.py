@@ -36,3 +36,6 @@ class Settings(BaseSettings):
     """What an hour of one of this machine's CPU cores costs; none assumes a rented core's price, and says so."""
     gpu_usd_per_second: Decimal | None = Field(default=None, ge=0, allow_inf_nan=False)
     """What a second of one GPU of your own costs; there is no default."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs of your own that `model_url` runs on. Its tokens are then free, and each second in which calls are under way
+    counts as so many GPU-seconds."""

@@ -38,7 +38,11 @@ class LimitedBudget:
     monotonic clock and written down at boundaries.
     """
 
-    def __init__(self, store: Store, campaign: str, prices: Prices, clock: Clock | None = None) -> None:
+    def __init__(
+        self, store: Store, campaign: str, prices: Prices, *, gpus: int = 0, clock: Clock | None = None
+    ) -> None:
+        prices.cost(Usage(gpu_seconds=gpus))  # refused now, not in the middle, where they have no rate
+        self._gpus = gpus
         self._store = store
         self._campaign = campaign
         self._prices = prices
@@ -74,7 +78,14 @@ class LimitedBudget:
     ) -> AbstractContextManager[Prepaid]:
         """Pay for the model calls of a block, under the limits of some scopes; it comes to one event."""
         return _charging(
-            Prepaid(self._leases, charge, lambda: self._limits().only(scopes), self._prices, key=operation)
+            Prepaid(
+                self._leases,
+                charge,
+                lambda: self._limits().only(scopes),
+                self._prices,
+                key=operation,
+                gpus=self._gpus,
+            )
         )
 
     def hold(self, charge: Charge, operation: str, most: Usage, scopes: Collection[Scope] = tuple(Scope)) -> None:

@@ -142,8 +142,9 @@ class LocalFactory:
         async with AsyncExitStack() as stack:
             sandbox = self.sandbox()
             endpoint = await self.endpoint(home, settings)
-            prices = prices_of(settings, endpoint.base_model, own_hardware=endpoint.is_local)
-            budget = LimitedBudget(store, campaign.id, prices)
+            own = endpoint.is_local or settings.gpus > 0
+            prices = prices_of(settings, endpoint.base_model, own_hardware=own)
+            budget = LimitedBudget(store, campaign.id, prices, gpus=settings.gpus)
             stack.callback(budget.close)
             task = load_task(
                 campaign.task,

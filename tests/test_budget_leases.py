@@ -396,3 +396,27 @@ def test_a_closed_spending_pays_for_nothing_more(db: Database):
     spending.close()
     with pytest.raises(PawlError, match="closed"):
         spending.reserve(CALL)
+
+
+def test_gpus_of_ones_own_count_while_any_call_is_under_way(db: Database):
+    clock = SetClock()
+    leases = Leases(db, clock)
+    spending = prepaid(db, Budget(gpu_seconds=20), key="work", leases=leases, gpus=2)
+    first = spending.reserve(CALL)
+    clock.later(3 * NANO)
+    second = spending.reserve(CALL)
+    clock.later(2 * NANO)
+    first.settle(CALL)
+    clock.later(1 * NANO)
+    second.settle(CALL)
+    clock.later(100 * NANO)  # nobody calls
+    third = spending.reserve(CALL)
+    clock.later(4 * NANO)
+    with pytest.raises(LimitReached, match="GPU-seconds"):
+        spending.reserve(CALL)
+    third.settle(CALL)
+    spending.close()
+    [event] = Meter(db).events("c")
+    assert event.usage.gpu_seconds == 20.0
+    assert event.nano_dollars == 3 * CALL_NANO + 2 * NANO
+    all_settled(db)

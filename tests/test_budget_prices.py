@@ -109,7 +109,7 @@ def test_own_hardware_costs_its_rate_and_an_assumed_one_says_so():
 
 
 def test_the_seconds_of_a_gpu_are_not_free_for_want_of_a_rate():
-    with pytest.raises(ConfigurationError, match="2 GPU-seconds.*PAWL_GPU_USD_PER_SECOND"):
+    with pytest.raises(ConfigurationError, match=r"2 GPU-seconds.*PAWL_GPU_USD_PER_SECOND"):
         hardware_prices(Settings()).cost(Usage(gpu_seconds=2))
 
 

@@ -123,11 +123,10 @@ class Leases:
                 day = row.day
             accounts = terms.charge.accounts(day)
             fit = _calls(connection, accounts, budget, call)
+            require(connection, terms.charge, day, budget, short, tuple(Scope))
             block = short
             if fit is None or fit >= 1:
-                block = call.times(calls if fit is None else max(1, min(calls, fit // SHARE)))
-            else:
-                require(connection, terms.charge, day, budget, short, tuple(Scope))
+                block = short.at_least(call.times(calls if fit is None else max(1, min(calls, fit // SHARE))))
             move(connection, accounts.values(), Amount(), block)
             self._grant(connection, terms, row, day, block)
             warn(connection, terms.charge, day, budget)

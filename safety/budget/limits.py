@@ -74,9 +74,13 @@ class Amount(NamedTuple):
         """The multiple."""
         return Amount(*(part * factor for part in self))
 
+    def at_least(self, other: "Amount") -> "Amount":
+        """The greater in each part."""
+        return Amount(*map(max, self, other))
+
     def positive(self) -> "Amount":
         """Without what is below zero."""
-        return Amount(*(max(0, part) for part in self))
+        return self.at_least(Amount())
 
     def covers(self, other: "Amount") -> bool:
         """Whether the other fits into it."""

@@ -22,6 +22,7 @@ from .accounts import Charge
 from .leases import DayTurned, LeaseKind, Leases, Terms, new_lease
 from .limits import Amount, Budget, amount_of
 from .meter import EventKind
+from .money import NANO
 from .prices import Prices
 
 FIRST_CALLS = 4
@@ -56,6 +57,7 @@ class Prepaid:
         prices: of the model that is called.
         key: of the one event that the work comes to; none flushes events of the lease's own (see `flush`).
         kind: a worker's lease is kept alive by a heartbeat, in a thread.
+        gpus: GPUs of one's own that the calls keep: they count for as long as any call is under way.
     """
 
     def __init__(
@@ -67,7 +69,10 @@ class Prepaid:
         *,
         key: str | None = None,
         kind: LeaseKind = LeaseKind.RUN,
+        gpus: int = 0,
     ) -> None:
+        self._gpus = gpus
+        self._since = 0
         self._leases = leases
         self._limits = limits
         self._prices = prices
@@ -100,9 +105,12 @@ class Prepaid:
             Conflict: the lease was declared lost; this process must stop spending.
         """
         amount = amount_of(most, self._prices.most(most))
+        if self._gpus:  # how long a call keeps them nobody knows; it begins where there is any time left
+            amount = amount._replace(gpu_seconds=max(1, amount.gpu_seconds))
         with self._lock:
             if self._closed.is_set():
                 raise PawlError("This spending was closed; open another for further calls.")
+            self._count_gpus()
             if not self._free.covers(amount):
                 self._draw(amount)
             self._free = self._free.minus(amount)
@@ -115,6 +123,7 @@ class Prepaid:
         with self._lock:
             if hold not in self._holds:
                 return
+            self._count_gpus()
             self._holds.remove(hold)
             taken = Amount()
             if usage is not None:
@@ -148,6 +157,7 @@ class Prepaid:
             if self._closed.is_set():
                 return
             self._closed.set()
+            self._count_gpus()
             for hold in self._holds:
                 self._used += hold.most
                 self._nano += hold.amount.usd
@@ -159,6 +169,19 @@ class Prepaid:
             own = f"lease/{self._terms.id}/{self._flushes}"
             key, kind = (self._key or own, EventKind.USED) if kept else (own, EventKind.LOST)
             self._leases.settle(self._terms, kind, key, usage, nano, opened=self._drawn)
+
+    def _count_gpus(self) -> None:
+        """Count the GPUs' time since the last call began or ended, if one was under way."""
+        if not self._gpus:
+            return
+        now = self._leases.clock.monotonic()
+        if self._holds:
+            usage = Usage(gpu_seconds=(now - self._since) * self._gpus / NANO)
+            nano = self._prices.cost(usage)
+            self._used += usage
+            self._nano += nano
+            self._free = self._free.minus(amount_of(usage, nano))
+        self._since = now
 
     def _draw(self, amount: Amount) -> None:
         """Get a block, with the lock held."""

@@ -107,7 +107,7 @@ def prices_of(settings: Settings, model: str, *, own_hardware: bool = False) -> 
     Args:
         settings: the endpoint's URL, the user's own table, the rates of hardware.
         model: as the endpoint calls it.
-        own_hardware: whether Pawl's own server runs the model on this machine: tokens are then free, time is not.
+        own_hardware: whether the model runs on hardware of one's own: its tokens are then free, its time is not.
 
     Raises:
         ConfigurationError: nobody knows the model's price, or a table has one that is missing, negative or no number.
