@@ -15,6 +15,8 @@ ScopeArgument = Annotated[str | None, typer.Argument(help="One campaign; without
 
 def status(campaign: CampaignArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Show where a campaign is, its rounds, what waits, and what it spent."""
+    from ..safety.budget import shown
+
     with sync_session(home) as open_session:
         found = open_session.status(campaign)
     if json:
@@ -25,8 +27,8 @@ def status(campaign: CampaignArgument, home: HomeOption = None, json: JsonOption
             "campaign": f"{found.campaign} ({found.task}, seed {found.seed})",
             "status": f"{found.status.value}{f': {found.reason}' if found.reason else ''}",
             "live": found.live[:12] if found.live else "none",
-            "spent": f"{found.spent.tokens:,} tokens, {found.spent.verifications:,} verifications, "
-            f"{found.spent.training_steps:,} training steps, {found.spent.cpu_seconds:.0f} CPU s",
+            "spent": f"{shown(found.nano_dollars)}, {found.spent.tokens:,} tokens, "
+            f"{found.spent.verifications:,} verifications, {found.spent.training_steps:,} training steps, {found.spent.cpu_seconds:.0f} CPU s",
             "pending": ", ".join(request.id[:8] for request in found.pending) or "nothing",
         }
     )

@@ -288,6 +288,7 @@ class Session:
             pending=self.pending(campaign),
             spent=self.store.meter.spent(campaign),
             nano_dollars=self.store.meter.money(campaign),
+            nano_dollars=self.store.meter.money(campaign),
         )
 
     async def history(self, campaign: str) -> list[Checkpoint]:
