@@ -28,7 +28,8 @@ def status(campaign: CampaignArgument, home: HomeOption = None, json: JsonOption
             "status": f"{found.status.value}{f': {found.reason}' if found.reason else ''}",
             "live": found.live[:12] if found.live else "none",
             "spent": f"{shown(found.nano_dollars)}, {found.spent.tokens:,} tokens, "
-            f"{found.spent.verifications:,} verifications, {found.spent.training_steps:,} training steps, {found.spent.cpu_seconds:.0f} CPU s",
+            f"{found.spent.verifications:,} verifications, {found.spent.training_steps:,} training steps, "
+            f"{found.spent.cpu_seconds:.0f} CPU s",
             "pending": ", ".join(request.id[:8] for request in found.pending) or "nothing",
         }
     )
