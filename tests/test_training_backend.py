@@ -1,6 +1,7 @@
 """The local backend: one job an id, in the sandbox, found again by whoever submits it again."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -49,9 +50,11 @@ asyncio.run(main(*sys.argv[1:]))
 class CountingSandbox:
     """The real sandbox, and how often it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str | None = None) -> None:
         self.inner: Sandbox = default_sandbox()
         self.commands: list[Command] = []
+        self.program = program
+        """What to run in the trainer's place, in its run dir."""
 
     @property
     def layers(self) -> frozenset[object]:
@@ -59,6 +62,9 @@ class CountingSandbox:
 
     async def run(self, command: Command) -> Result:
         self.commands.append(command)
+        if self.program is not None:
+            script = f"cd {command.argv[-1]} && {self.program}"
+            command = command.model_copy(update={"argv": ("/bin/sh", "-c", script)})
         return await self.inner.run(command)
 
 
@@ -173,9 +179,52 @@ async def test_a_cancelled_job_stops_and_resumes_to_the_same_bytes(
     assert 3 <= status.step < status.total_steps
     with pytest.raises(ConfigurationError, match="cancelled"):
         adapter_files(status)
-    status = await backend.wait(backend.resume(handle))
+    assert backend.submit(job, some_datums()) == handle
+    status = await backend.wait(handle)
     assert status.state is JobState.SUCCEEDED, status.error
     assert adapter_files(status) == unbroken(tmp_path / "whole", job)
+
+
+async def lost_again_and_again(backend: LocalBackend, job: TrainJob, most: int) -> JobStatus:
+    """Submit a job, as its campaign does, until it is no longer lost."""
+    for _ in range(most):
+        status = await backend.wait(backend.submit(job, some_datums()))
+        if status.state is not JobState.LOST:
+            return status
+    raise AssertionError(f"still tried after {most} times")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [("kill -KILL $$", "SIGKILL"), ("kill -XCPU $$", "SIGXCPU"), ("exit 0", "status 0")]
+)
+async def test_a_trainer_that_dies_again_and_again_fails_its_job_by_the_signals_name(
+    program: str, said: str, tmp_path: Path, trainee_dir: Path
+) -> None:
+    job = make_job(trainee_dir, "dies")
+    sandbox = CountingSandbox(program)
+    first = LocalBackend(tmp_path / "runs", sandbox)
+    assert (await first.wait(first.submit(job, some_datums()))).state is JobState.LOST
+    status = await lost_again_and_again(LocalBackend(tmp_path / "runs", sandbox), job, most=5)
+    assert status.state is JobState.FAILED
+    assert f"ended by {said} 3 times" in str(status.error)
+    assert len(sandbox.commands) == 3, "what another controller saw is counted"
+
+
+async def test_a_trainer_that_gets_further_each_time_before_it_dies_is_started_again(
+    tmp_path: Path, trainee_dir: Path
+) -> None:
+    """The double trains nothing: it writes checkpoints of one step each, as the real one does, and dies."""
+    where = {"seed": 0, "job_digest": "", "data_digest": "", "base_digest": "", "cpu_seconds": 0.0}
+    state = json.dumps({"step": 0, "consumed": 0, **where}).replace('"step": 0', '"step": %d').replace('"', '\\"')
+    program = f"""
+        n=$(($(ls -d step_* 2>/dev/null | wc -l) + 1)); mkdir step_$n
+        printf "{state}" $n > step_$n/state.json; echo "{{\\"step\\": $n}}" >> checkpoints.jsonl
+        if [ $n = 6 ]; then echo '{{"state": "succeeded", "step": 6}}' > status.json; else kill -KILL $$; fi
+    """
+    sandbox = CountingSandbox(program)
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    status = await lost_again_and_again(backend, make_job(trainee_dir, "onward"), most=7)
+    assert (status.state, len(sandbox.commands)) == (JobState.SUCCEEDED, 6)
 
 
 async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path) -> None:

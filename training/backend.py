@@ -11,8 +11,10 @@ controller that was killed finds the job again by submitting it again.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +36,9 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _CONFIG_BYTES, _WEIGHTS_BYTES = 1 << 20, 4 << 30
 POLL_SECONDS = 0.1
 
+DEATHS = 3
+"""How often a trainer may die at one checkpoint before its job counts as failed."""
+
 
 class JobHandle(BaseModel):
     """What finds a job again, in any process."""
@@ -48,7 +53,7 @@ class TrainerBackend(Protocol):
     """Runs training jobs; every backend works on the same run dirs."""
 
     def submit(self, job: TrainJob, datums: Sequence[Datum]) -> JobHandle:
-        """Start a job, attach to it if it runs, resume it if it was lost, and do nothing if it is finished.
+        """Start a job, attach to it if it runs, resume it if it was lost or cancelled, else do nothing.
 
         Raises:
             Conflict: a job with this id has other settings or datums.
@@ -64,7 +69,7 @@ class TrainerBackend(Protocol):
         ...
 
     def cancel(self, handle: JobHandle) -> None:
-        """Ask the job to stop after the step it is in."""
+        """Ask the job to stop after the step it is in; `submit` and `resume` go on from there."""
         ...
 
     def resume(self, handle: JobHandle) -> JobHandle:
@@ -120,10 +125,7 @@ class LocalBackend:
             write_durably(run.path / "job.json", canonical_json(job))
             point("training.submitted")
         self._jobs[job.id] = job
-        handle = JobHandle(id=job.id, run_dir=run.path)
-        if not self._is_mine(handle):
-            self._start(handle, run)
-        return handle
+        return self.resume(JobHandle(id=job.id, run_dir=run.path))
 
     def poll(self, handle: JobHandle) -> JobStatus:
         """See `TrainerBackend.poll`."""
@@ -154,8 +156,9 @@ class LocalBackend:
         """See `TrainerBackend.resume`."""
         run = RunDir(handle.run_dir)
         status = self.poll(handle)
+        with suppress(OSError):  # none there, or what the trainer put in its way
+            run.cancel_request.unlink()
         if status.state is JobState.CANCELLED:
-            run.cancel_request.unlink(missing_ok=True)
             run.write_status(status.model_copy(update={"state": JobState.PENDING}))
             self._start(handle, run)
         elif not self._is_mine(handle):
@@ -193,8 +196,15 @@ class LocalBackend:
             run.fail(f"The trainer could not be started: {error}")
             return
         status = run.status()
+        if status is not None and status.state.finished:
+            return
         error = _why(result)
-        if error is not None and (status is None or not status.state.finished):
+        if error is None and run.died() >= DEATHS:
+            error = (
+                f"The trainer was ended by {_ended_by(result)} {DEATHS} times in a row without finishing another "
+                "step. Where the system ran out of memory, give it more, or smaller batches."
+            )
+        if error is not None:
             run.fail(error)
 
     def _command(self, run: RunDir) -> Command:
@@ -274,8 +284,18 @@ def _check_same(run: RunDir, job: TrainJob, data: bytes) -> None:
             )
 
 
+def _ended_by(result: Result) -> str:
+    """The signal's name, or the exit status."""
+    if result.ending is not Ending.SIGNALLED:
+        return f"status {result.status}"
+    try:
+        return signal.Signals(result.status).name
+    except ValueError:
+        return f"signal {result.status}"
+
+
 def _why(result: Result) -> str | None:
-    """What to record for a process that ended without a final status; none where it can be resumed."""
+    """What to record for a process that ended without a final status; none where it may be tried again."""
     tail = result.stderr.decode(errors="replace").strip()[-500:]
     match result.ending:
         case Ending.TIMED_OUT:

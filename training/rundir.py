@@ -7,6 +7,7 @@ checkpoints.jsonl    one line a complete step_N, appended after the rename
 metrics.jsonl        one line an optimiser step
 status.json          JobStatus, replaced after every step
 spans.jsonl          times of the job's parts, where whoever started it keeps a trace
+deaths.json          how often in a row the trainer died at one checkpoint
 adapter/             the result
 lock                 held (flock) by the process that trains
 cancel               its presence asks the trainer to stop
@@ -48,6 +49,15 @@ class Progress(BaseModel):
     base_digest: str
     cpu_seconds: float
     """CPU time spent until here, over all processes."""
+
+
+class Deaths(BaseModel):
+    """`deaths.json`: how often in a row the trainer died after one checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    count: int
 
 
 class RunDir:
@@ -191,6 +201,19 @@ class RunDir:
         finally:
             os.close(lock)
         return False
+
+    def died(self) -> int:
+        """Take note that a trainer ended without a final status; how often since the last checkpoint, this included."""
+        found = self.last_checkpoint()
+        step = found[1].step if found is not None else 0
+        data = read_result(self.path, "deaths.json", _STATUS_BYTES)
+        before = Deaths(step=step, count=0)
+        with suppress(ValidationError):
+            if data is not None:
+                before = Deaths.model_validate_json(data)
+        count = before.count + 1 if before.step == step else 1
+        write_durably(self.path / "deaths.json", canonical_json(Deaths(step=step, count=count)))
+        return count
 
     def fail(self, error: str) -> JobStatus:
         """Record that the job won't be finished, and why."""
