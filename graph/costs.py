@@ -139,6 +139,8 @@ def cost_report(store: Store, campaign: str, metric: Metric | None) -> CostRepor
     counted = [event for event in events if event.kind in COUNTED]
     lost = [event for event in counted if event.kind is EventKind.LOST]
     rows = [RoundRow.model_validate(each) for each in store.campaigns.rounds(campaign).values()]
+    here = {event.round for event in counted}
+    own = [row for row in rows if row.round in here]  # a fork has rows of rounds that another campaign paid for
     levers = _lines(counted, lambda event: event.lever or SHARED)
     true = [event for event in events if event.kind is EventKind.SEALED]
     kept = [event for event in counted if event.kind is not EventKind.BILL]
@@ -151,7 +153,7 @@ def cost_report(store: Store, campaign: str, metric: Metric | None) -> CostRepor
         levers=levers,
         models=_lines(counted, lambda event: event.model or NO_MODEL),
         rounds=sorted(_lines(counted, lambda event: str(event.round)), key=lambda line: int(line.of)),
-        gains=[_gain(lever, rows, levers, metric) for lever in (Lever.SCAFFOLD, Lever.WEIGHTS)],
+        gains=[_gain(lever, own, levers, metric) for lever in (Lever.SCAFFOLD, Lever.WEIGHTS)],
         unit=f"{metric.name}{f' ({metric.unit})' if metric.unit else ''}" if metric is not None else "",
         sealed=_sealed(events),
         revealed=any(event.kind == Ledgered.CAMPAIGN_REVEALED for event in store.ledger.events(campaign)),

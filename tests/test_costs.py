@@ -83,6 +83,14 @@ def test_nothing_promoted_or_an_unknown_metric_shows_no_gain(store: Store, tmp_p
     assert [(gain.pulled, gain.gain, gain.per_dollar) for gain in none.gains] == [(0, None, None)] * 2
 
 
+def test_a_fork_counts_no_gain_that_another_campaign_paid_for(store: Store):
+    row = store.campaigns.get(CAMPAIGN)
+    kept = {"settings": row.settings, "fingerprint": row.fingerprint, "schema_version": row.schema_version}
+    store.campaigns.create("fork", task=row.task, seed=row.seed, **kept)
+    store.copy_rounds(CAMPAIGN, "fork", before=3)
+    assert [gain.pulled for gain in cost_report(store, "fork", METRIC).gains] == [0, 0]
+
+
 def test_sealed_races_show_their_bill_alone_until_the_reveal(tmp_path: Path):
     store = plant(tmp_path / "home", rounds=2, reveal=False, status=Status.RUNNING)
     before = report(store)

@@ -25,6 +25,7 @@ from .report_fixtures import CAMPAIGN, HOSTILE, plant
 from .session_fixtures import SEED, served
 
 METRIC = LabelsTask.metric
+HIDDEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 SECTIONS = ("target", "levers", "races", "approvals", "cost", "failures", "live", "estimated", "record")
 
 
@@ -90,11 +91,17 @@ def test_nothing_that_others_wrote_becomes_markup_or_hides_what_stands_beside_it
     assert html.count("</style>") == 1
     assert "&lt;script&gt;document.title=" in html
     assert "{{ 7*7 }}" in parsed.text
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]", html)
+    assert not HIDDEN.search(html)
     assert "\\u202egnp.exe" in parsed.text
     assert "W" * 6_001 not in html
     assert "more characters)" in parsed.text
     assert len(html.encode()) < 1_000_000
+
+
+def test_a_value_that_the_template_prints_without_care_is_as_harmless(hostile: tuple[CampaignReport, str]):
+    html = render(hostile[0].model_copy(update={"pawl": HOSTILE}))
+    check_whole(html)
+    assert not HIDDEN.search(html)
 
 
 def test_what_programs_read_is_as_it_was_written(hostile: tuple[CampaignReport, str]):
