@@ -10,7 +10,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("run", "pending", "approve", "reject", "respond", "resume", "work", "status", "history", "fork", "rollback")
+COMMANDS = (
+    "run",
+    "pending",
+    "approve",
+    "reject",
+    "respond",
+    "resume",
+    "work",
+    "status",
+    "history",
+    "cost",
+    "report",
+    "fork",
+    "rollback",
+)
 
 
 def pawl(*words: str, home: Path | None = None, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
@@ -69,6 +83,27 @@ def test_unknown_ids_and_channels_are_named(tmp_path: Path):
         assert done.returncode == 1, words
         assert message in done.stderr, words
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--budget-usd", "-5"), "is no limit"),
+        (("--budget-minutes", "nan"), "is no limit"),
+        (("--seed", "9" * 26), "expected 0 to 2**63 - 1"),
+        (("--campaign", "../../elsewhere"), "can't name a campaign"),
+    ],
+)
+def test_what_a_campaign_can_not_start_with_is_told_and_nothing_is_made(tmp_path: Path, words, message):
+    done = pawl("run", "labels", *words, home=tmp_path / "home")
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(pawl("history", "--json", home=tmp_path / "home").stdout) == []
+
+
+def test_a_stop_of_a_campaign_that_is_not_there_is_refused(tmp_path: Path):
+    done = pawl("stop", "labels-x", "--reason", "drill", home=tmp_path / "home")
+    assert (done.returncode, "No campaign 'labels-x'" in done.stderr) == (1, True)
 
 
 def test_a_missing_argument_is_a_usage_error():
