@@ -13,6 +13,7 @@ or one whose graph has changed, and two processes that run the same campaign.
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -55,6 +56,7 @@ from .store import Store
 from .tracing import traced
 from .views import CampaignStatus, Checkpoint, Request, describe
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SHOWN = 24
 """How many of the best trajectories a task chooses its showpiece from."""
 
@@ -120,9 +122,17 @@ class Session:
 
         Raises:
             NotFound: no task of that name is registered.
+            ConfigurationError: the id or the seed is none that can be kept.
             Conflict: the id is taken by a campaign that was started otherwise.
         """
         self._factory.check_task(task)
+        if campaign is not None and not _NAME.fullmatch(campaign):
+            raise ConfigurationError(
+                f"{campaign!r} can't name a campaign: expected up to 64 letters, digits, '.', '_' and '-', "
+                "with a letter or digit first, since folders are named after it."
+            )
+        if not 0 <= seed < 1 << 63:
+            raise ConfigurationError(f"The seed {seed} is out of range: expected 0 to 2**63 - 1.")
         rules = rules or CampaignRules()
         name = campaign or self.store.next_name(task)
         self.store.campaigns.create(
@@ -190,8 +200,8 @@ class Session:
                     await self._answered(campaign, control)
                 if control.drain_requested:
                     return
-                with Lease(self.store.db, campaign):
-                    async for event in self._run(row, control):
+                with Lease(self.store.db, campaign) as lease:
+                    async for event in self._run(row, control, lease):
                         yield event
                 if not wait or self.store.campaigns.get(campaign).status is not Status.WAITING:
                     return
@@ -287,7 +297,6 @@ class Session:
             rounds=[RoundRow.model_validate(each) for each in self.store.campaigns.rounds(campaign).values()],
             pending=self.pending(campaign),
             spent=self.store.meter.spent(campaign),
-            nano_dollars=self.store.meter.money(campaign),
             nano_dollars=self.store.meter.money(campaign),
         )
 
@@ -395,7 +404,13 @@ class Session:
         return moved
 
     def stop(self, *, by: str, reason: str, campaign: str | None = None) -> None:
-        """Pull the kill switch for one campaign, or for everything in this home."""
+        """Pull the kill switch for one campaign, or for everything in this home.
+
+        Raises:
+            NotFound: there is no such campaign, so that a slip of the pen doesn't pass for a stop.
+        """
+        if campaign is not None:
+            self.store.campaigns.get(campaign)
         self.store.kill_switch.stop(reason, by, *([campaign] if campaign else []))
 
     def go(self, *, by: str, campaign: str | None = None) -> bool:
@@ -415,13 +430,13 @@ class Session:
         except PawlError:
             return None
 
-    async def _run(self, row: Campaign, control: RunControl) -> AsyncGenerator[Event]:
+    async def _run(self, row: Campaign, control: RunControl, lease: Lease) -> AsyncGenerator[Event]:
         async with (
             self._graph() as graph,
             traced(self.home, self.store, row) as trace,
             self._factory.open(self.home, self.settings, self.store, row) as services,
         ):
-            services = replace(services, telemetry=trace.telemetry)
+            services = replace(services, telemetry=trace.telemetry, lease=lease)
             run = Run(self.home, self.store, row, graph, fingerprint(self._nodes), services, control, trace)
             async for event in run.events():
                 yield event

@@ -68,6 +68,8 @@ def _request(state: State, runtime: NodeRuntime, candidate: Candidate, shadow_di
         if target.before is not None and target.after is not None
         else "",
         "Races: " + ", ".join(f"{race.race.value} {race.outcome.value}" for race in races) + ".",
+        f"Cost of the round so far: {spent.tokens:,} tokens, {spent.verifications:,} verifications, "
+        f"{spent.training_steps:,} training steps, the sealed races at their fixed bill.",
         f"Rollback would restore {candidate.parent[:12]}.",
         "",
         summary,
