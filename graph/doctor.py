@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from ..core import Database, Home, PawlError, SandboxUnavailable, Settings
+from ..core import Database, Home, PawlError, SandboxUnavailable, Settings, Usage
 
 
 class Finding(BaseModel):
@@ -23,7 +23,15 @@ class Finding(BaseModel):
 
 def examine(home: Home, settings: Settings) -> list[Finding]:
     """Look at GPU, sandbox, model and database; changes nothing and starts nothing."""
-    return [_gpu(), *_sandbox(), _local_extra(), _weights(settings), _endpoint(settings), *_databases(home, settings)]
+    return [
+        _gpu(),
+        *_sandbox(),
+        _local_extra(),
+        _weights(settings),
+        _endpoint(settings),
+        _prices(settings),
+        *_databases(home, settings),
+    ]
 
 
 def _gpu() -> Finding:
@@ -93,6 +101,21 @@ def _endpoint(settings: Settings) -> Finding:
     except PawlError as error:
         return Finding(what="model endpoint", present=False, detail=str(error), needed=True)
     return Finding(what="model endpoint", present=True, detail=f"serves {', '.join(models) or 'no model'}", needed=True)
+
+
+def _prices(settings: Settings) -> Finding:
+    from ..safety.budget import hardware_prices, prices_of
+
+    own = settings.model_url is None or settings.gpus > 0
+    try:
+        if settings.model_name is None and not own:
+            return Finding(what="price", present=True, detail="looked up when a campaign knows its model")
+        prices = prices_of(settings, settings.model_name or "", own_hardware=own)
+        if settings.gpus:
+            hardware_prices(settings).cost(Usage(gpu_seconds=1))
+    except PawlError as error:
+        return Finding(what="price", present=False, detail=str(error), needed=True)
+    return Finding(what="price", present=True, detail=prices.version, needed=True)
 
 
 def _databases(home: Home, settings: Settings) -> list[Finding]:

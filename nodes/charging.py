@@ -41,7 +41,7 @@ def charge_of(state: State, node: str, *, model: str | None = None) -> Charge:
 
 def scopes_at(node: str) -> Collection[Scope]:
     """The scopes whose limits stop a node before it begins."""
-    if node in _MAKING | _TRYING:
+    if node in _TRYING or node == "scaffold_editor":  # a trainer asks where it begins a job, not when that has ended
         return tuple(Scope)
     if node == "task_agent":
         return Scope.CAMPAIGN, Scope.DAY, Scope.ROUND

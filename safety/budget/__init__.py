@@ -12,7 +12,7 @@ from .limits import Budget, Dimension, LimitReached, Limits, Scope
 from .meter import EventKind, Meter, UsageEvent
 from .money import dollars, nano_dollars, shown
 from .prepaid import Prepaid
-from .prices import Prices, prices_of
+from .prices import Prices, hardware_prices, prices_of
 
 __all__ = [
     "Budget",
@@ -34,6 +34,7 @@ __all__ = [
     "Warnings",
     "current_spending",
     "dollars",
+    "hardware_prices",
     "nano_dollars",
     "paying",
     "prices_of",

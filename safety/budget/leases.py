@@ -137,14 +137,15 @@ class Leases:
         """Set an amount aside for a thing under way, once for the lease's id, however often this is called.
 
         Raises:
-            LimitReached: a limit has no room for it.
+            LimitReached: a limit has no room for it, or one is reached, whatever it counts.
         """
         with self.db.write() as connection:
             serialise(connection, "budget")
             if self._find(connection, terms.id) or has_event(connection, terms.charge.campaign, terms.id):
                 return
             day = today(connection, self.clock)
-            require(connection, terms.charge, day, budget, amount, tuple(Scope))
+            for wanted in (Amount(), amount):  # no limit reached, and room for this
+                require(connection, terms.charge, day, budget, wanted, tuple(Scope))
             move(connection, terms.charge.accounts(day).values(), Amount(), amount)
             self._grant(connection, terms, None, day, amount)
         point("budget.reserved")

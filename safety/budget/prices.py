@@ -209,7 +209,7 @@ def _known(model: str, provider: str | None, url: str | None) -> tuple[TokenPric
             f"The price of the model {model!r} at {provider or url} is not known ({table}: {error}), so that what it "
             "costs could not be counted. Give it in a JSON file and name that by PAWL_PRICES: "
             f'{{"models": {{"{model}": {{"usd_per_million_input": 0.15, "usd_per_million_output": 0.6}}}}}}; '
-            "zeros, where it runs on hardware of your own."
+            "zeros, where it is free. Where it runs on GPUs of your own, set PAWL_GPUS instead."
         ) from error
     price = found.model_price
     rates: dict[str, list[Decimal]] = {}
