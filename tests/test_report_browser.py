@@ -16,7 +16,8 @@ from .report_fixtures import CAMPAIGN, HOSTILE, plant
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason=HOW_TO_GET_ONE)
 
-DESKTOP, PHONE = 1100, 390
+DESKTOP, PHONE, PAPER = 1100, 390, 718
+"""Widths in CSS pixels; paper is A4 within margins of 1 cm."""
 CONTRAST = 4.5
 """WCAG 2.2, success criterion 1.4.3, level AA."""
 
@@ -130,7 +131,8 @@ def test_it_fits_a_phone_by_day_and_by_night(browser: Chromium, file: Path, dark
 
 
 def test_it_prints_with_everything_in_it(browser: Chromium, file: Path):
-    page = browser.open(file, width=800, dark=True, media="print")
+    page = browser.open(file, width=PAPER, dark=True, media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert (
         page.evaluate(
