@@ -13,7 +13,7 @@ def bundled_scaffold(name: str, config: ScaffoldConfig) -> dict[str, bytes]:
         name: a folder below `evals/scaffolds/`.
         config: what goes into `scaffold.json`.
     """
-    return {**_code(name), FILE: (config.model_dump_json(indent=1) + "\n").encode()}
+    return {**_code(name), FILE: config.text().encode()}
 
 
 @cache

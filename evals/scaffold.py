@@ -3,6 +3,7 @@
 The rest of a scaffold (agent.py, prompts) is free text, which only an editor with a capable model touches.
 """
 
+import json
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -46,3 +47,7 @@ class ScaffoldConfig(BaseModel):
     temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     pruned: list[dict[str, str]] = []
     """Partial assignments (field to value) that the agent never completes, because they are always refused."""
+
+    def text(self) -> str:
+        """What `scaffold.json` holds: in one form whoever writes it, so that a diff shows what changed."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -3,7 +3,6 @@
 edit = await TypedEditor().edit(scaffold, decision, evidence, seed)
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -73,6 +72,5 @@ class TypedEditor:
 
 
 def _edit(scaffold: Mapping[str, bytes], operator: Operator, proposal: Proposal) -> Edit:
-    text = json.dumps(proposal.config.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    files = {FILE: text}
+    files = {FILE: proposal.config.text()}
     return Edit(files=files, operator=operator, summary=proposal.summary, diff=unified_diff(scaffold, files))
