@@ -371,6 +371,30 @@ async def test_a_run_ends_at_its_limits(sandbox, work):
     assert (how, result.status) == (Ending.EXITED, 137)
 
 
+async def test_no_program_is_made_that_runs_as_its_owner(any_sandbox, work):
+    source = """
+def made(how):
+    if os.path.lexists("p"):
+        os.unlink("p")
+    how()
+    return oct(os.stat("p").st_mode & 0o7777)
+os.umask(0)
+for bits in (0o4755, 0o2755, 0o6755):
+    attempt(f"open {bits:o}", lambda: made(lambda: os.close(os.open("p", os.O_CREAT | os.O_WRONLY, bits))))
+    attempt(f"creat {bits:o}", lambda: made(lambda: check(libc.syscall(85, b"p", bits))))
+    attempt(f"mknod {bits:o}", lambda: made(lambda: os.mknod("p", 0o100000 | bits)))
+    attempt(f"mode {bits:o}", lambda: made(lambda: (open("p", "w").close(), os.chmod("p", bits))))
+    attempt(f"descriptor {bits:o}", lambda: made(lambda: os.fchmod(open("p", "w").fileno(), bits)))
+    attempt(f"nameless {bits:o}", lambda: os.fstat(os.open(".", os.O_TMPFILE | os.O_RDWR, bits)) and "made")
+how = (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0)
+attempt("openat2", lambda: made(lambda: check(libc.syscall(437, -100, b"p", how, 24))))
+found["plain"] = made(lambda: os.close(os.open("p", os.O_CREAT | os.O_WRONLY, 0o751)))
+"""
+    found = await attempts(any_sandbox, work, source)
+    assert found.pop("plain") == "0o751"
+    assert set(found.values()) == {"refused"}, found
+
+
 async def test_a_program_that_is_not_there_is_data(sandbox, work):
     result = await sandbox.run(Command(argv=("no-such-program",), work=work))
     assert (result.ending, result.status) == (Ending.EXITED, 127)

@@ -49,6 +49,13 @@ _OWN_PROCESS_ONLY = {
     "prlimit64": 302, "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
 }  # fmt: skip
 
+_SET_MODE = {"chmod": (90, 1), "fchmod": (91, 1), "fchmodat": (268, 2), "fchmodat2": (452, 2)}
+_MAKE_FILE = {"mknod": (133, 1), "mknodat": (259, 2), "creat": (85, 1)}
+_OPEN_FILE = {"open": (2, 1), "openat": (257, 2)}
+"""Number of the call, and which argument is the mode; of `_OPEN_FILE`, the flags, which come before the mode."""
+_OPENAT2 = 437
+_SET_ID, _CREATE = 0o6000, 0x400040  # S_ISUID and S_ISGID; O_CREAT and the bit of O_TMPFILE
+
 _SOCKET, _CONNECT, _SOCKETPAIR, _CLONE, _CLONE3, _IOCTL = 41, 42, 53, 56, 435, 16
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _AF_UNIX, _AF_INET, _SOCK_STREAM, _SOCK_TYPE_MASK, _IPPROTO_TCP = 1, 2, 1, 0xF, 6
@@ -90,6 +97,12 @@ def assemble(*, shared: bool, connect: bool, loopback: bool = False, nested: boo
         _end(_ALLOW),
     )
     code += [_when(_SOCKET, *(tcp if loopback else ()), *unix_stream), _when(_SOCKETPAIR, *unix_stream)]
+    code += [_refuse(_OPENAT2, _ENOSYS)]  # its mode lies in memory; programs then use openat
+    for number, mode in (*_MAKE_FILE.values(), *(() if shared else _SET_MODE.values())):
+        code += [_when(number, *_no_set_id(mode))]
+    for number, flags in _OPEN_FILE.values():
+        to_end = _jump(_ANY_BIT, _CREATE, 0, 3, load=_argument(flags))
+        code += [_when(number, to_end, *_no_set_id(flags + 1))]
     code += [_refuse_values(_IOCTL, 1, (_TIOCSTI, _TIOCLINUX))]
     if shared:
         code += [_refuse(number) for number in _WHERE_SHARED.values()]
@@ -131,6 +144,11 @@ def _refuse(number: int, error: int = _EPERM) -> bytes:
 
 def _only_zero(number: int) -> bytes:
     return _when(number, _jump(_EQUAL, 0, 0, 1, load=_argument(0)), *_allow_else_refuse())
+
+
+def _no_set_id(mode: int) -> tuple[bytes, ...]:
+    """A file that runs as its owner is made for someone outside, where the owner may be Pawl's own user."""
+    return (_jump(_ANY_BIT, _SET_ID, 0, 1, load=_argument(mode)), _end(_ERRNO | _EPERM), _end(_ALLOW))
 
 
 def _refuse_values(number: int, argument: int, values: Iterable[int]) -> bytes:
