@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager
 
 from ..safety.budget import Charge, LimitReached, Prepaid, Scope
+from ..safety.budget.limits import UNITS
 from .candidates import NO_CANDIDATE
 from .spec import NodeRuntime, Update
 from .state import State
@@ -64,7 +65,7 @@ def let_go(node: str, limit: LimitReached) -> Update | None:
     """What a node that ran into a limit leaves in the state; none where the campaign must halt."""
     if limit.scope not in (Scope.ROUND, Scope.CANDIDATE):
         return None
-    spent = {"exhausted": f"{limit.scope.value}'s budget of {limit.dimension.value} used up"}
+    spent = {"exhausted": f"{limit.scope.value}'s budget of {UNITS[limit.dimension]} used up"}
     if node in _MAKING:
         return {**NO_CANDIDATE, **spent}
     if node == "gauntlet":

@@ -83,14 +83,15 @@ async def test_events_meter_and_accounts_agree_and_a_sealed_race_shows_its_true_
 async def test_a_candidate_that_its_budget_cannot_pay_for_is_let_go_and_the_loop_goes_on(
     server: Served, tmp_path: Path
 ) -> None:
-    budget = Budget(verifications=20, candidate=Limits(tokens=20))
-    factory = server.factory(Lever.SCAFFOLD, Lever.SCAFFOLD)
+    budget = Budget(verifications=20, candidate=Limits(tokens=20, training_steps=1))
+    factory = server.factory(Lever.SCAFFOLD, Lever.WEIGHTS)
     async with Session(tmp_path, settings=server.settings(), factory=factory) as session:
         events = await ran(session, budget, rounds=2)
         assert isinstance(events[-1], Finished)
         assert events[-1].reason is StopReason.ROUNDS
         fates = [row.fate for row in session.status(CAMPAIGN).rounds]
-        assert fates == ["candidate's budget of tokens used up"] * 2
+        assert fates == ["candidate's budget of tokens used up", "candidate's budget of training steps used up"]
+        assert not (tmp_path / "runs").exists() or not [*(tmp_path / "runs").iterdir()], "no job was begun"
         assert settled(session, f"candidate/{CAMPAIGN}/1").tokens <= 20
         warned = [event for event in events if isinstance(event, BudgetWarned)]
         assert [(each.scope, each.dimension, each.spent, each.limit) for each in warned] == [
