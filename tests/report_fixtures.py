@@ -119,7 +119,7 @@ def _round(
         outcome = Outcome.PASSED if promoted else Outcome.INCONCLUSIVE
         key = f"{CAMPAIGN}/{number}/gauntlet.{race.value}/{version.id[:16]}"
         verdict = Verdict(
-            outcome=outcome, why=[] if promoted else [f"guard:{text}"], mean=0.111, low=0.05, high=0.2, items=28
+            outcome=outcome, why=[] if promoted else [f"guard:{text}"], mean=0.123456789, low=0.05, high=0.2, items=28
         )
         evidence: JsonValue = {"verdict": verdict.model_dump(mode="json")}
         bill = Usage(input_tokens=2_000, output_tokens=20)

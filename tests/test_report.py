@@ -116,7 +116,7 @@ def test_a_finished_campaign_tells_what_the_reveal_opened(tmp_path: Path):
     report = gather(store, CAMPAIGN, METRIC)
     parsed = check_whole(render(report))
     assert report.problems == []
-    assert "+0.111" in parsed.text  # the mean effect in the sealed races
+    assert "+0.123" in parsed.text  # the mean effect in the sealed races
     assert "sealed until the reveal" not in parsed.text
     assert "guard:" in parsed.text
     assert f"pawl rollback {report.campaign.task}/live --as NAME --reason TEXT" in parsed.text
@@ -128,7 +128,7 @@ def test_sealed_races_stay_shut_while_a_campaign_goes_on(tmp_path: Path, status:
     report = gather(plant(tmp_path, rounds=2, reveal=False, status=status), CAMPAIGN, METRIC)
     parsed = check_whole(render(report))
     assert [race.revealed for race in report.races] == [None] * 6
-    assert "0.111" not in json.dumps(report.dump())
+    assert "0.123456789" not in json.dumps(report.dump())
     assert "sealed until the reveal" in parsed.text
 
 
