@@ -30,6 +30,7 @@ from pawl.evals.task import Direction, Item, Metric
 from pawl.graph import Session
 from pawl.graph.builder import WAYS, _router, fingerprint
 from pawl.graph.checkpoints import open_saver
+from pawl.nodes.context import Services
 from pawl.nodes.decision import Decision, Diagnosis, Lever, Operator
 from pawl.nodes.editor import Edit
 from pawl.nodes.evidence import BudgetLeft
@@ -116,7 +117,7 @@ def null_services() -> Any:
     def nothing(*_: object, **__: object) -> None:
         return None
 
-    return SimpleNamespace(
+    return Services(
         artifacts=NullStore(),
         registry=SimpleNamespace(
             add=add, get=lambda version_id, task=None: SimpleNamespace(version=versions[version_id]), verify=nothing
