@@ -16,9 +16,22 @@ The attack's own word decides nothing: an escape is a canary that came out, a li
 that is there, a file that changed.
 """
 
+from . import kernels
 from .arena import Arena
 from .bare import Bare
 from .trial import PROBES, SETS, Outcome, Probe, Verdict, try_probe
 from .warmed import Warmed, can_be_warm
 
-__all__ = ["PROBES", "SETS", "Arena", "Bare", "Outcome", "Probe", "Verdict", "Warmed", "can_be_warm", "try_probe"]
+__all__ = [
+    "PROBES",
+    "SETS",
+    "Arena",
+    "Bare",
+    "Outcome",
+    "Probe",
+    "Verdict",
+    "Warmed",
+    "can_be_warm",
+    "kernels",
+    "try_probe",
+]
