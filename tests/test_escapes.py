@@ -62,7 +62,9 @@ async def test_no_submission_of_the_kernel_task_gets_out_or_reaches_the_next(iso
         variant = Variant(n=512, dim=128)
         told = await verifier.verify(attack + kernels.TELL_LOOT, variant)
         quiet = await verifier.verify(attack + kernels.ANSWER, variant)
-        looked = await verifier.verify(kernels.LOOK.format(drow=word[::-1], nap=nap) + kernels.TELL_FOUND, variant)
+        looked = await verifier.verify(
+            kernels.LOOK.format(drow=word[::-1], nap=nap, shared=kernels.SHARED) + kernels.TELL_FOUND, variant
+        )
         left = [pid for pid in os.listdir("/proc") if pid.isdigit() and nap.encode() in command_line(pid)]
     finally:
         await verifier.close()
@@ -93,7 +95,7 @@ sys.modules["left_behind"] = type(sys)("left")
 torch.LEFT_BEHIND = torch.allclose = lambda *_: True
 sleeper = subprocess.Popen(["/bin/sleep", {nap!r}])
 """
-    look = kernels.LOOK.format(drow=word[::-1], nap=nap)
+    look = kernels.LOOK.format(drow=word[::-1], nap=nap, shared=())
     program = f"{left}\n{look}\nsleeper.kill()\nprint('|'.join(sorted(set(found))))"
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     said = subprocess.run(
