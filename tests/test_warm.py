@@ -425,14 +425,56 @@ async def test_a_warm_process_that_dies_is_reported_and_the_next_ask_starts_anot
     before = await run(warm, "found['door'] = sys.argv[2]")
     asked = asyncio.create_task(warm.ask({"code": "time.sleep(5)"}))
     await asyncio.sleep(0.2)
-    for pid in alive("nursery.main()", "-B", before["door"]):
-        if Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[1:3] == [b"-I", b"-B"]:
-            os.kill(pid, signal.SIGKILL)
+    kill_warm_process(before["door"])
     with pytest.raises(SandboxUnavailable, match=r"ended during a request.*Ask again"):
         await asked
     assert not Path(before["door"]).parent.exists()
     after = await run(warm, "found['door'] = sys.argv[2]")
     assert after["boot"] != before["boot"]
+
+
+class EndedForMemory:
+    """Stands for a kernel that ends all of a control group at once, as version 2 does; the rest is the real sandbox."""
+
+    def __init__(self, sandbox):
+        self.sandbox = sandbox
+        self.layers = sandbox.layers
+
+    async def run(self, command):
+        result = await self.sandbox.run(command)
+        return result.model_copy(update={"ending": Ending.MEMORY_LIMIT})
+
+
+def kill_warm_process(door):
+    """Kill the nursery whose socket was there, and the stub before its namespace; not the launcher or bubblewrap."""
+    for pid in alive(f"{door}\0isolation="):
+        try:
+            if Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[1:3] == [b"-I", b"-B"]:
+                os.kill(pid, signal.SIGKILL)
+        except (OSError, IndexError):
+            continue
+
+
+async def test_of_two_lost_with_the_warm_process_only_the_one_at_fault_goes_without_an_answer(warm):
+    frail = WarmSandbox(EndedForMemory(warm._sandbox), program(), limits=LIMITS)
+    try:
+        door = (await run(frail, "found['door'] = sys.argv[2]"))["door"]
+        greedy = asyncio.create_task(frail.ask({"code": "time.sleep(0.6); found['door'] = sys.argv[2]"}))
+        beside = asyncio.create_task(frail.ask({"code": "time.sleep(0.6)"}))
+        await asyncio.sleep(0.3)
+        kill_warm_process(door)
+        assert (await beside).answer is not None
+        assert (await greedy).answer["door"] != door
+        nap = f"{os.getpid()}.{time.monotonic_ns() % 10**9}"
+        greedy = asyncio.create_task(frail.ask({"code": "os.execv('/bin/sleep', ['sleep', at])", "at": nap}))
+        while not greedy.done():
+            await asyncio.sleep(0.05)
+            if alive("sleep", nap):
+                kill_warm_process(f"{frail._work}/socket")
+        reply = await greedy
+        assert (reply.answer, reply.ending) == (None, Ending.MEMORY_LIMIT)
+    finally:
+        await frail.close()
 
 
 @pytest.mark.parametrize(

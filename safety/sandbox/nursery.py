@@ -64,6 +64,7 @@ class Child:
     """The child itself, or its supervisor."""
     ended: int
     """A descriptor that becomes readable when that process ends."""
+    connection: int
     status: int
     deadline: float
     scratch: Path
@@ -98,7 +99,7 @@ class Nursery:
         while True:
             found = dict(poll.poll(1000 * _LOOK_SECONDS if self.children else None))
             wanted = found.pop(control.fileno(), None)  # last, since a new child's descriptors may take old numbers
-            for child in [child for child in self.children if child.ended in found or child.status in found]:
+            for child in [child for child in self.children if child.ended in found or child.connection in found]:
                 if child.ended in found:
                     poll.unregister(child.ended)
                     self.children.remove(child)
@@ -106,7 +107,7 @@ class Nursery:
                 else:
                     self._end(child, "exited")
                 with contextlib.suppress(KeyError):  # it was, when nobody waited any more
-                    poll.unregister(child.status)
+                    poll.unregister(child.connection)
             if wanted is not None:
                 _, handed, _, _ = socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)
                 if len(handed) != 2:
@@ -115,7 +116,7 @@ class Nursery:
                 if child is not None:
                     self.children.append(child)
                     poll.register(child.ended, select.POLLIN)
-                    poll.register(child.status, 0)  # an error on it says that nobody waits for the answer any more
+                    poll.register(child.connection, 0)  # hung up once nobody waits for the answer any more
             now = time.monotonic()
             for child in self.children:
                 if now > child.deadline:
@@ -139,8 +140,7 @@ class Nursery:
             return None
         if pid == 0:
             self._grow(connection, status, scratch)
-        os.close(connection)
-        return Child(pid, os.pidfd_open(pid), status, deadline, scratch, init)
+        return Child(pid, os.pidfd_open(pid), connection, status, deadline, scratch, init)
 
     def _fork(self) -> tuple[int, int]:
         """Fork; with namespaces, a child that is the second process of a new one.
@@ -223,8 +223,8 @@ class Nursery:
             trees.remove_tree(child.scratch)
         with contextlib.suppress(OSError):
             os.write(child.status, words.encode())
-        os.close(child.status)
-        os.close(child.ended)
+        for descriptor in (child.status, child.ended, child.connection):
+            os.close(descriptor)
 
     def _look(self) -> None:
         """End children that hold more than they may."""

@@ -9,8 +9,10 @@ a run of its own would have; all of it is gone when `ask` returns. See `nursery.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import socket
 import struct
 import sys
@@ -31,6 +33,8 @@ _INSIDE = Path(__file__).parent
 _START_SECONDS = 180.0
 _GRACE_SECONDS = 15.0
 _HEADER_BYTES = 32 << 20
+_NO_ROOM = "no child could be forked"
+_ITS_LIMITS = frozenset({Ending.MEMORY_LIMIT, Ending.SCRATCH_LIMIT})
 _OWN_MEMORY, _OWN_SCRATCH, _OWN_PROCESSES = 2 << 30, 256 << 20, 64
 
 
@@ -61,6 +65,14 @@ class Reply:
     wall_seconds: float
     detail: str = ""
     """Why there is no answer, where the ending doesn't say it."""
+
+
+class _Lost(Exception):
+    """A request was lost with the warm process, or for want of room, which another request may be the cause of."""
+
+    def __init__(self, message: str, ending: Ending | None) -> None:
+        super().__init__(message)
+        self.ending = ending
 
 
 class _TooLong(Exception):
@@ -97,6 +109,7 @@ class WarmSandbox:
         self._answer_bytes = answer_bytes
         self._use = use
         self._slots = asyncio.Semaphore(at_once)
+        self._turn = asyncio.Lock()
         self._starting = asyncio.Lock()
         self._control: socket.socket | None = None
         self._run: asyncio.Task[Result] | None = None
@@ -109,47 +122,64 @@ class WarmSandbox:
             SandboxUnavailable: the warm process doesn't start, can't confine a child, or ended meanwhile; the next
                 request starts another.
         """
-        async with self._slots:
-            began = time.monotonic()
-            ours, told = await self._fork()
-            said, listening = await _listen(told)
-            found: tuple[dict[str, JsonValue] | None, bytes, str] = (None, b"", "")
-            try:
-                async with asyncio.timeout(self._limits.wall_seconds + _GRACE_SECONDS):
-                    found = await self._exchange(ours, request, blob)
-                    words = (await said.read()).decode(errors="replace")
-            except _TooLong as error:
-                return Reply(Ending.OUTPUT_LIMIT, 9, None, b"", 0.0, time.monotonic() - began, str(error))
-            except TimeoutError:
-                words = "it doesn't answer"
-                await self.close()
-            finally:
-                listening.close()  # if it is not at its end, the warm process ends the child for it
-            seconds = time.monotonic() - began
-        parts = words.split()
-        if len(parts) < 4 or parts[0] != "ok":
-            raise SandboxUnavailable(await self._what_failed(words))
-        code, cpu, ending = int(parts[1]), float(parts[2]), Ending(parts[-1])
-        status = os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
-        if found[0] is not None:
-            ending, status = Ending.EXITED, 0
-        elif ending is Ending.EXITED and os.WIFSIGNALED(code):
-            ending = Ending.SIGNALLED
-        return Reply(ending, status, found[0], found[1], cpu, seconds, found[2])
+        try:
+            async with self._slots:
+                return await self._once(request, blob)
+        except _Lost:  # to this request or to one beside it: asked alone, it is told which
+            async with contextlib.AsyncExitStack() as held:
+                async with self._turn:
+                    for _ in range(self._at_once):
+                        await held.enter_async_context(self._slots)
+                try:
+                    return await self._once(request, blob)
+                except _Lost as lost:
+                    if lost.ending is None:
+                        raise SandboxUnavailable(str(lost)) from lost
+                    return Reply(lost.ending, signal.SIGKILL, None, b"", 0.0, self._limits.wall_seconds, str(lost))
 
     async def close(self) -> None:
         """End the warm process with all its children, and remove its folder."""
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        if self._run is not None:
-            run, self._run = self._run, None
+        control, run, work = self._control, self._run, self._work
+        self._control = self._run = self._work = None
+        if control is not None:
+            control.close()
+        if run is not None:
             await asyncio.wait([run], timeout=10)
             run.cancel()
             await asyncio.gather(run, return_exceptions=True)
-        if self._work is not None:
-            work, self._work = self._work, None
+        if work is not None:
             await asyncio.to_thread(remove_tree, work)
+
+    async def _once(self, request: dict[str, JsonValue], blob: bytes) -> Reply:
+        began = time.monotonic()
+        ours, told = await self._fork()
+        run = self._run
+        said, listening = await _listen(told)
+        answer, outputs, detail, over = None, b"", "", False
+        try:
+            async with asyncio.timeout(self._limits.wall_seconds + _GRACE_SECONDS):
+                try:
+                    answer, outputs, detail = await self._exchange(ours, request, blob)
+                except _TooLong as error:
+                    detail, over = str(error), True
+                words = (await said.read()).decode(errors="replace")
+        except TimeoutError:
+            words = "it doesn't answer"
+            await self.close()
+        finally:
+            listening.close()
+        parts = words.split()
+        if len(parts) < 4 or parts[0] != "ok":
+            raise await self._failure(words, run)
+        code, cpu, ending = int(parts[1]), float(parts[2]), Ending(parts[-1])
+        status = os.WTERMSIG(code) if os.WIFSIGNALED(code) else os.WEXITSTATUS(code)
+        if answer is not None:
+            ending, status = Ending.EXITED, 0
+        elif over:
+            ending = Ending.OUTPUT_LIMIT
+        elif ending is Ending.EXITED and os.WIFSIGNALED(code):
+            ending = Ending.SIGNALLED
+        return Reply(ending, status, answer, outputs, cpu, time.monotonic() - began, detail)
 
     async def _fork(self) -> tuple[socket.socket, int]:
         """A connection to a new child, and where its ending is told."""
@@ -194,22 +224,28 @@ class WarmSandbox:
         except ValueError as error:
             return None, b"", f"an answer that can't be read: {error}"
         finally:
-            writer.close()
+            writer.transport.abort()  # if the child isn't at its end, the warm process ends it for this
 
-    async def _what_failed(self, words: str) -> str:
+    async def _failure(self, words: str, run: "asyncio.Task[Result] | None") -> Exception:
+        """What to raise where a child wasn't heard to its end."""
         name = f"The warm process {self._program.module}"
-        ended = ""
-        if self._run is not None:
-            await asyncio.wait([self._run], timeout=2)
-            if self._run.done():
-                ended = f": {_how(self._run)}"
+        if words.startswith(_NO_ROOM):
+            return _Lost(f"{name} could not give a request its own sandbox: {words}.", None)
+        if words and not words.startswith("ok"):
+            words = f"{name} could not give a request its own sandbox: {words}."
+            return SandboxUnavailable(f"{words} See `pawl doctor` for what works here.")
+        how = ""
+        if run is not None:
+            await asyncio.wait([run], timeout=_GRACE_SECONDS)
+            if run is self._run:
                 await self.close()
-        if words.startswith("ok") or not words:
-            return (
-                f"{name} ended during a request{ended}. Ask again, which starts another; if it ends again, see "
-                "`pawl doctor` for what the sandbox offers."
-            )
-        return f"{name} could not give a request its own sandbox: {words}. See `pawl doctor` for what works here."
+            how = f": {_how(run)}" if run.done() else ""
+            if run.done() and not run.cancelled() and run.exception() is None and run.result().ending in _ITS_LIMITS:
+                return _Lost(f"{name} ended during a request{how}", run.result().ending)
+        return SandboxUnavailable(
+            f"{name} ended during a request{how}. Ask again, which starts another; if it ends again, see `pawl doctor` "
+            "for what the sandbox offers."
+        )
 
     async def _ready(self) -> socket.socket:
         async with self._starting:
