@@ -85,6 +85,8 @@ class RunTrace:
     _run: str = field(default_factory=lambda: os.urandom(8).hex())
     _round: float | None = None
     """When this run first saw the round that it is in."""
+    _ended: bool = False
+    """Whether this run has seen a round end, and so sees the next one begin."""
 
     def saw(self, event: Event) -> None:
         """Take note of what happens."""
@@ -94,7 +96,7 @@ class RunTrace:
             self._round = time.time()
         elif isinstance(event, RoundFinished):
             self._end_round(self.telemetry, event.row)
-            self._round = None
+            self._round, self._ended = None, True
 
     def answered(self, request: str, number: int) -> None:
         """Tell how long a request waited at the gate, and what was decided."""
@@ -159,6 +161,8 @@ class RunTrace:
     def _began(self, number: int) -> float:
         """When a round began: in this run, or, where a run before began it, when the ledger was done with the last."""
         first, before = self._round or time.time(), _seconds(self.row.created)
+        if self._ended:
+            return first
         for event in self.store.ledger.events(self.row.id):
             if event.body.get("round") == number:
                 return min(first, before)
