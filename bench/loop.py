@@ -23,8 +23,8 @@ from langgraph.graph import StateGraph
 from rich.console import Console
 from rich.table import Table
 
-from pawl.core import ArtifactStore, Grade, Home, RolloutStop, Trajectory, Usage, Version, digest_bytes
-from pawl.evals.judge_wire import Commitment, Reveal
+from pawl.core import ArtifactStore, Grade, Home, RolloutStop, Trajectory, Usage, Version, digest_bytes, digest_json
+from pawl.evals.judge_wire import Commitment, CommitRequest, Reveal
 from pawl.evals.races import Outcome, RaceRules
 from pawl.evals.task import Direction, Item, Metric
 from pawl.graph import Session
@@ -107,11 +107,12 @@ def null_services() -> Any:
         channel.version, channel.epoch = to, channel.epoch + 1
         return channel
 
-    async def commit(*_: object) -> Any:
-        return SimpleNamespace(digest="")
+    async def commit(campaign: str, task: str, seed: int, rules: RaceRules) -> Commitment:
+        bound = CommitRequest(campaign=campaign, task=task, seed=seed, rules=rules).model_dump(mode="json")
+        return Commitment(campaign=campaign, task=task, digest=digest_json({**bound, "secret": ""}), rules=rules)
 
     async def reveal(campaign: str) -> Reveal:
-        commitment = Commitment(campaign=campaign, task="null", digest="", rules=RaceRules())
+        commitment = await commit(campaign, "null", 0, CampaignRules().races)
         return Reveal(campaign=campaign, task="null", seed=0, secret="", commitment=commitment, races=[])
 
     def nothing(*_: object, **__: object) -> None:

@@ -4,6 +4,7 @@ from .artifacts import ArtifactStore
 from .database import Database
 from .digest import canonical_json, digest_bytes, digest_json, digest_tree
 from .errors import (
+    AccountExhausted,
     ArtifactDamaged,
     ArtifactMissing,
     BudgetExhausted,
@@ -12,10 +13,12 @@ from .errors import (
     ConfigurationError,
     Conflict,
     HomeDamaged,
+    LeaseLost,
     ModelUnavailable,
     NotFound,
     PawlError,
     SandboxUnavailable,
+    SealBroken,
     Stopped,
 )
 from .home import Home
@@ -34,6 +37,7 @@ from .trajectory import (
 from .version import Sampling, Version
 
 __all__ = [
+    "AccountExhausted",
     "ArtifactDamaged",
     "ArtifactMissing",
     "ArtifactStore",
@@ -46,6 +50,7 @@ __all__ = [
     "Grade",
     "Home",
     "HomeDamaged",
+    "LeaseLost",
     "ModelCall",
     "ModelUnavailable",
     "NotFound",
@@ -54,6 +59,7 @@ __all__ = [
     "RolloutStop",
     "Sampling",
     "SandboxUnavailable",
+    "SealBroken",
     "Settings",
     "Step",
     "Stopped",

@@ -22,6 +22,10 @@ class Conflict(PawlError):
     """Somebody else was first: a second answer, a moved channel, a campaign that another process runs."""
 
 
+class LeaseLost(Conflict):
+    """Another process took the campaign over; what this one still does would be done twice."""
+
+
 class CampaignFinished(PawlError):
     """The campaign has ended; there is nothing to resume or to answer."""
 
@@ -52,6 +56,14 @@ class SandboxUnavailable(PawlError):
 
 class BudgetExhausted(PawlError):
     """A budget has been used up; raised at a boundary, so that nothing is half done."""
+
+
+class AccountExhausted(BudgetExhausted):
+    """A campaign has learnt all that it may from sealed data; only a new one, with fresh items, can learn more."""
+
+
+class SealBroken(PawlError):
+    """What the judge revealed is not what it had committed itself to."""
 
 
 class Stopped(PawlError):

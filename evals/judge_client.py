@@ -120,7 +120,7 @@ class JudgeClient:
 
         Raises:
             ModelUnavailable: the endpoint failed; ask again with the same key once it is back.
-            BudgetExhausted: the campaign's account has no bits left.
+            AccountExhausted: the campaign's account has no bits left.
             Conflict: the key stands for another comparison.
             CampaignFinished: the campaign is revealed.
             PawlError: the judge died; start it again, and ask again with the same key.

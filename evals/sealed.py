@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, JsonValue
 from sqlalchemy import Column, Integer, MetaData, Row, String, Table, Text, UniqueConstraint, func, select
 
-from ..core import BudgetExhausted, CampaignFinished, Conflict, Database, NotFound, Trajectory, Usage, digest_json
+from ..core import AccountExhausted, CampaignFinished, Conflict, Database, NotFound, Trajectory, Usage, digest_json
 from .judge_wire import Commitment, CommitRequest, RaceRequest, RaceResult, Reveal, RevealedRace
 from .races import Outcome, Race, RaceRules
 from .statistics import alpha_of_race
@@ -188,7 +188,7 @@ class SealedStore:
         Raises:
             Conflict: the key was used for another comparison.
             CampaignFinished: the campaign's secrets are out.
-            BudgetExhausted: the campaign has learnt all the bits that it may.
+            AccountExhausted: the campaign has learnt all the bits that it may.
         """
         campaign = self.campaign(request.campaign)
         with self._db.write() as connection:
@@ -203,7 +203,7 @@ class SealedStore:
             mine = select(func.count()).select_from(_races).where(_races.c.campaign == request.campaign)
             count = int(connection.execute(mine).scalar_one())
             if (count + 1) * BITS_OF_OUTCOME > campaign.rules.bits:
-                raise BudgetExhausted(
+                raise AccountExhausted(
                     f"The campaign {request.campaign} has run {count} sealed races; its account of "
                     f"{campaign.rules.bits:g} bits has no room for another. Start a new campaign, with fresh items."
                 )

@@ -6,7 +6,7 @@ comes back of them is one outcome each, at a fixed bill.
 
 from pydantic import JsonValue
 
-from ..core import Trajectory, derive_seed
+from ..core import AccountExhausted, Trajectory, Usage, derive_seed
 from ..core.faults import point
 from ..evals.judge_wire import RaceRequest
 from ..evals.races import Outcome, Race, paired_effects, target_race
@@ -28,7 +28,7 @@ from .journal import (
     visible_items,
 )
 from .spec import Need, NodeRuntime, NodeSpec, Update
-from .state import Candidate, RaceSummary, State
+from .state import Candidate, RaceSummary, State, StopReason
 
 
 async def gauntlet(state: State, runtime: NodeRuntime) -> Update:
@@ -42,9 +42,14 @@ async def gauntlet(state: State, runtime: NodeRuntime) -> Update:
     with span(f"race {Race.TARGET}", _told(Race.TARGET, candidate)) as current:
         races = [await _target(state, runtime, candidate)]
         current.set(names.OUTCOME, races[0].outcome.value)
+    stop = None
     for race in (Race.HOLDOUT, Race.ADVERSARIAL):
         if races[-1].outcome is Outcome.PASSED:
-            races.append(await _sealed(state, runtime, candidate, race))
+            try:
+                races.append(await _sealed(state, runtime, candidate, race))
+            except AccountExhausted:  # nothing more can be promoted: the round ends here, and with it the campaign
+                races.append(RaceSummary(race=race, outcome=Outcome.INCONCLUSIVE))
+                stop = StopReason.ACCOUNT
     for summary in races:
         measured = {names.TASK: state["task"], names.RACE: summary.race.value, names.OUTCOME: summary.outcome.value}
         measure(names.RACES, 1, measured)
@@ -56,7 +61,7 @@ async def gauntlet(state: State, runtime: NodeRuntime) -> Update:
             {"version": candidate.version, **summary.model_dump(mode="json")},
             candidate.version,
         )
-    return {"races": races}
+    return {"races": races, "stop": stop}
 
 
 async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> RaceSummary:
@@ -117,9 +122,13 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
     charge = charge_of(state, "judge")
     context.budget.hold(charge, operation, fixed_bill(request, state["rules"].races))
     with span(f"race {race}", _told(race, candidate)) as current:
-        result = await context.judge.race(
-            request, on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed")
-        )
+        try:
+            result = await context.judge.race(
+                request, on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed")
+            )
+        except AccountExhausted:
+            context.budget.settle(charge, operation, Usage(), EventKind.BILL)
+            raise
         current.set(names.OUTCOME, result.outcome.value)
         current.set(names.BITS, result.bits)
         current.set(names.BILL_TOKENS, result.bill.tokens)
@@ -149,7 +158,7 @@ SPEC = NodeSpec(
     name="gauntlet",
     run=gauntlet,
     reads=("campaign", "round", "task", "seed", "live", "candidate", "trajectories", "rules"),
-    writes=("races",),
+    writes=("races", "stop"),
     needs=(
         Need.JUDGE,
         Need.LIVE_VERSIONS,

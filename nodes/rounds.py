@@ -60,7 +60,7 @@ def finish_round(state: State, runtime: NodeRuntime, fate: str) -> dict[str, obj
     context.campaigns.record_round(state["campaign"], number, row.model_dump(mode="json"))
     runtime.stream_writer({"kind": "round", "row": row.model_dump(mode="json")})
     pulled = sorted({*state.get("pulled", []), state["decision"].lever})
-    stop = None
+    stop = state.get("stop")
     if rules.until_each_lever and {Lever.SCAFFOLD, Lever.WEIGHTS} <= set(pulled):
         stop = StopReason.EACH_LEVER
     elif number >= rules.rounds:

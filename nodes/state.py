@@ -39,6 +39,8 @@ class StopReason(StrEnum):
     """Each lever has been pulled, which is what was asked for."""
     DECIDED = "decided"
     """The Feedback-Agent saw no lever worth its cost."""
+    ACCOUNT = "account"
+    """The judge's account has no room for another sealed race."""
 
 
 class CampaignRules(_Frozen):

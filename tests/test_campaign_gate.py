@@ -5,9 +5,11 @@ One campaign is run to the gate by a process of its own. Each test takes a copy 
 
 import asyncio
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from pydantic import JsonValue
 from typing_extensions import TypedDict
 
-from pawl.core import CampaignChanged, CampaignFinished, ConfigurationError, Conflict, Home, NotFound
+from pawl.core import CampaignChanged, CampaignFinished, ConfigurationError, Conflict, Home, NotFound, SealBroken
 from pawl.graph.builder import build_graph
 from pawl.graph.checkpoints import open_saver
 from pawl.graph.session import Session
@@ -218,6 +220,21 @@ async def test_an_edit_at_the_gate_is_a_new_candidate_that_races_and_is_asked_ab
         assert candidate(session) == first, "an edit may lead back to what was proposed before"
         session.approve(CAMPAIGN, asked(session)["id"], by="bob", reason="as first made")
         assert (await session.resume(CAMPAIGN)).live == first
+
+
+async def test_a_reveal_that_is_not_what_was_promised_fails_the_campaign_and_is_on_the_ledger(
+    home: Path, server: Served
+) -> None:
+    async with opened(home, server) as session:
+        session.approve(CAMPAIGN, asked(session)["id"], by="ada", reason="fine")
+        with closing(sqlite3.connect(session.home.judge / "judge.sqlite")) as judge, judge:
+            judge.execute("UPDATE races SET evidence = ?", ('{"verdict": "passed"}',))
+        for _ in range(2):
+            with pytest.raises(SealBroken, match="Trust no outcome"):
+                await session.resume(CAMPAIGN)
+        assert session.status(CAMPAIGN).status is Status.FAILED
+        [event] = [each for each in session.store.ledger.events(CAMPAIGN) if each.kind == "campaign.revealed"]
+        assert event.body["differs"]
 
 
 async def test_an_unknown_id_is_told_what_waits(home: Path, server: Served) -> None:

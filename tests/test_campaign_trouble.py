@@ -232,6 +232,17 @@ async def test_the_loop_goes_on_after_rounds_without_one_valid_rollout(tmp_path:
     assert [row.live for row in status.rounds] == [status.live] * 2
 
 
+async def test_an_account_without_room_for_another_race_ends_the_campaign_and_opens_the_seal(
+    tmp_path: Path, server: Served
+) -> None:
+    rules = RULES.model_copy(update={"rounds": 3, "races": RULES.races.model_copy(update={"bits": 1.0})})
+    async with Session(tmp_path / "home", settings=server.settings(), factory=server.factory()) as session:
+        status = await session.start("labels", rules=rules, seed=SEED, campaign=CAMPAIGN)
+        assert (status.status, status.reason) == (Status.FINISHED, StopReason.ACCOUNT.value)
+        assert [row.fate for row in status.rounds] == ["holdout race inconclusive"]
+        assert session.store.ledger.events(CAMPAIGN)[-1].kind == "campaign.revealed"
+
+
 class Impatient(SharedServer):
     """The real services, but a rollout has two seconds and may print 64 KiB."""
 

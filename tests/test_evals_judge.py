@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pawl.core import (
+    AccountExhausted,
     ArtifactStore,
-    BudgetExhausted,
     CampaignFinished,
     Conflict,
     Home,
@@ -25,6 +25,7 @@ from pawl.evals import Outcome, Race, RaceRules, TaskEnvironment, load_task
 from pawl.evals.judge_client import JudgeClient
 from pawl.evals.judge_wire import RaceRequest
 from pawl.evals.labels import WORDS
+from pawl.evals.reveal import check_reveal
 from pawl.safety import default_sandbox
 
 from .evals_fixtures import KEY, planted_server
@@ -166,13 +167,26 @@ async def test_the_reveal_opens_the_commitment_and_the_evidence_and_ends_the_cam
     bound = {"campaign": "c", "task": "labels", "seed": 7, "rules": RULES.model_dump(mode="json")}
     assert digest_json({**bound, "secret": reveal.secret}) == commitment.digest
     assert [digest_json({"evidence": race.evidence}) for race in reveal.races] == [result.evidence]
+    promised = {"commitment": commitment.digest, "evidence": {"holdout race of v": result.evidence}}
+    assert check_reveal(reveal, **promised) == []
+    [race] = reveal.races
+    for forged, words in (
+        (reveal.model_copy(update={"secret": "0" * 64}), "not those of the commitment"),
+        (reveal.model_copy(update={"seed": 8}), "not those of the commitment"),
+        (reveal.model_copy(update={"races": []}), "the evidence of the holdout race of v is missing"),
+        (
+            reveal.model_copy(update={"races": [race.model_copy(update={"evidence": {"verdict": "passed"}})]}),
+            "is not what its outcome was told with",
+        ),
+    ):
+        assert words in "; ".join(check_reveal(forged, **promised))
 
 
 async def test_the_account_refuses_a_race_that_it_has_no_bits_for_and_a_commitment_stands(bench, server):
     rules = RULES.model_copy(update={"bits": 1.0})
     judge = await bench.judge(server, rules)
     try:
-        with pytest.raises(BudgetExhausted, match="bits"):
+        with pytest.raises(AccountExhausted, match="bits"):
             await judge.race(bench.request("1", GOOD))
         with pytest.raises(Conflict, match="can't be changed"):
             await judge.commit("c", "labels", 8, rules)
