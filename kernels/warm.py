@@ -76,14 +76,14 @@ class KernelProcess:
         await self._warm.close()
 
     def _error(self, reply: Reply) -> list[str]:
-        if reply.ending is Ending.TIMED_OUT or reply.wall_seconds >= self._seconds - 1:
-            return ["timeout", f"no answer within {self._seconds} s"]
         if reply.ending is Ending.MEMORY_LIMIT:
             return ["memory", "out of memory"]
         if reply.ending is Ending.OUTPUT_LIMIT:
             return ["memory", reply.detail]
         if reply.ending is Ending.SCRATCH_LIMIT:
             return ["crash", "it wrote more than its scratch may hold"]
+        if reply.ending is Ending.TIMED_OUT or reply.wall_seconds >= self._seconds - 1:  # CPU time may run out first
+            return ["timeout", f"no answer within {self._seconds} s"]
         return ["crash", reply.detail or "the process ended before it answered"]
 
 

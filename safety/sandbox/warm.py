@@ -130,12 +130,14 @@ class WarmSandbox:
                 async with self._turn:
                     for _ in range(self._at_once):
                         await held.enter_async_context(self._slots)
+                began = time.monotonic()
                 try:
                     return await self._once(request, blob)
                 except _Lost as lost:
                     if lost.ending is None:
                         raise SandboxUnavailable(str(lost)) from lost
-                    return Reply(lost.ending, signal.SIGKILL, None, b"", 0.0, self._limits.wall_seconds, str(lost))
+                    seconds = time.monotonic() - began
+                    return Reply(lost.ending, signal.SIGKILL, None, b"", 0.0, seconds, str(lost))
 
     async def close(self) -> None:
         """End the warm process with all its children, and remove its folder."""
