@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pawl.core import ConfigurationError, Conflict, NotFound
-from pawl.safety import Command, Result, Sandbox, default_sandbox
+from pawl.safety import Command, Result, Sandbox, Use, default_sandbox
 from pawl.training import (
     JobHandle,
     JobState,
@@ -159,6 +159,7 @@ async def test_the_same_id_attaches_and_other_input_conflicts(
     assert LocalBackend(tmp_path / "runs", sandbox).poll(handle) == status
     assert len(sandbox.commands) == 1
     [command] = sandbox.commands
+    assert command.use is Use.TRAINING
     assert [mount.path for mount in command.mounts if mount.writable] == [handle.run_dir]
     assert not [name for name in command.env if "KEY" in name or "TOKEN" in name]
     assert sorted(adapter_files(status)) == ["adapter_config.json", "adapter_model.safetensors"]

@@ -353,12 +353,12 @@ def _supervise(options: dict[str, list[str]], paths: list[tuple[str, str]], argv
     ours, theirs = _socket.socketpair() if connect else (None, None)
     for route in options.get("forward", []):
         _forward(status, *route.split(":", 1))
+    prctl(_PR_SET_DUMPABLE, 0)  # so that the program, which is so again, can't open this process's descriptors by /proc
     child = os.fork()
     if child == 0:
         _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
         prctl(_PR_SET_PDEATHSIG, _signal.SIGKILL)
         _become(options, paths, argv, theirs)
-    prctl(_PR_SET_DUMPABLE, 0)  # so that the program can't open this process's descriptors through /proc
     poll = select.poll()
     ended = os.pidfd_open(child)
     poll.register(ended, select.POLLIN)
