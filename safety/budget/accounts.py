@@ -123,13 +123,14 @@ def move(connection: Connection, accounts: Iterable[str], settled: Amount, reser
     ]
     if not rows:
         return
-    statement = insert(accounts_table).values(rows)
+    statement = insert(accounts_table)
     c, new = accounts_table.c, statement.excluded
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[c.account, c.dimension],
             set_={"settled": c.settled + new.settled, "reserved": c.reserved + new.reserved},
-        )
+        ),
+        rows,
     )
 
 

@@ -195,7 +195,7 @@ class Prepaid:
                 self._flush(turn=self._limits())
                 continue
             break
-        self._calls = min(2 * self._calls, MOST_CALLS)
+        self._calls = min(4 * self._calls, MOST_CALLS)
         self._free = self._free.plus(block)
         if not self._drawn:
             self._drawn = True
