@@ -108,10 +108,14 @@ def rollback(
     channel: Annotated[str | None, typer.Argument(help="TASK/live; needed where several tasks are live.")] = None,
     name: AsOption = "operator",
     reason: ReasonOption = "rolled back by hand",
+    version: Annotated[
+        str | None,
+        typer.Option("--from", help="The version that is to go, or its beginning; needed to undo a rollback."),
+    ] = None,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make the version before live again; a second rollback undoes the first."""
+    """Make the version before live again; with --from, undo a rollback, or repeat one without undoing it."""
     from ..core import ConfigurationError
     from ..release import Channel, parse_channel
 
@@ -126,7 +130,7 @@ def rollback(
             task, parsed = parse_channel(channel)
             if parsed is not Channel.LIVE:
                 raise ConfigurationError(f"{channel} can't be rolled back, only {task}/live can.")
-        pointer = open_session.rollback(task, by=name, reason=reason)
+        pointer = open_session.rollback(task, by=name, reason=reason, version=version)
     if json:
         print_json({"channel": f"{task}/live", **pointer.model_dump()})
     else:
@@ -161,5 +165,7 @@ def go(
         print_json({"lifted": lifted})
     else:
         typer.echo(
-            "Lifted. Resume what was stopped with `pawl resume` or `pawl work`." if lifted else "It was not set."
+            "Lifted. Go on with a campaign that it stopped: pawl resume CAMPAIGN; `pawl work` takes on the others."
+            if lifted
+            else "It was not set."
         )

@@ -109,7 +109,7 @@ def work(
     model: ModelOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Wake campaigns that are due: answered ones, those whose job has ended, those whose process died."""
+    """Take on campaigns that are due: answered ones, and those left by a process that died or ended in training."""
     from ..graph.worker import work as wake
 
     async def go() -> None:

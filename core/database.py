@@ -9,7 +9,7 @@ Each layer that owns tables declares them on `metadata` and calls `db.create()`.
 
 import sqlite3
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,31 @@ class Database:
         """Open a SQLite file in WAL mode with `synchronous=FULL`."""
         return cls(f"sqlite:///{path}")
 
-    def create(self) -> None:
+    def create(self, left: Callable[[], Sequence[Path]] = tuple) -> None:
         """Create the tables that are missing, and bring those of an older Pawl up to date.
 
         A table that gained columns gets them, with their defaults; one whose `info` names columns as `retired` loses
         those. Safe to call from several processes at once.
 
+        Args:
+            left: finds what only a database that has been in use leaves behind; an empty one beside such things is
+                not a new one.
+
         Raises:
-            HomeDamaged: the file is not a database, or is cut or locked.
+            HomeDamaged: the file is not a database, or is cut or locked, or was emptied.
             ConfigurationError: a table is of another version of Pawl, and can't be brought up to this one.
         """
         with self.write() as connection:
             if not self.is_sqlite:
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7261)")
+            is_new = not set(inspect(connection).get_table_names()) & set(metadata.tables)
+            found = list(left()) if is_new else []
+            if found:
+                raise HomeDamaged(
+                    f"The database {self.engine.url.render_as_string(hide_password=True)} is empty, but there is work "
+                    f"that it should know of, in {', '.join(map(str, found))}. Restore the database from a backup, "
+                    "or start another home with --home."
+                )
             metadata.create_all(connection)
             _upgrade(connection)
 

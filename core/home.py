@@ -28,6 +28,12 @@ class Home:
             ) from error
         return self
 
+    def left(self) -> list[Path]:
+        """What only a home that has been in use has: checkpoints, artefacts, the judge's files."""
+        checkpoints = [self.checkpoints] if self.checkpoints.exists() and self.checkpoints.stat().st_size else []
+        folders = [folder for folder in (self.artifacts, self.judge) if folder.is_dir()]
+        return checkpoints + [folder for folder in folders if any(folder.iterdir())]
+
     @property
     def database(self) -> Path:
         """Registry, ledger, operations, decisions, budgets and the trajectory index."""

@@ -27,6 +27,7 @@ from ..nodes.spec import RESERVED, NodeRuntime, NodeSpec, Update
 from ..nodes.state import SCHEMA_VERSION, State, Verdict
 from ..safety.budget import LimitReached
 from ..safety.budget.limits import quantity
+from .boundary import check_boundary, check_lease
 from .tracing import describe, node_span
 
 
@@ -154,7 +155,7 @@ def _router(branch: Sequence[Edge]) -> Callable[[State], str]:
 
 
 def _guard(spec: NodeSpec) -> Callable[..., Any]:
-    """Ask the kill switch and the budget first, narrow the context, and check what comes back."""
+    """Ask at the boundary whether to go on, narrow the context, and check what comes back."""
 
     async def run(state: State, runtime: NodeRuntime) -> Update:
         services = runtime.context
@@ -162,12 +163,11 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
             raise ConfigurationError(
                 "The graph was run without its services. Run it by Session, or pass context=Services(...)."
             )
-        services.kill_switch.check(state["campaign"])
         charge, candidate = charge_of(state, spec.name), state.get("candidate")
         of = candidate.version if candidate is not None else ""
         before = _cpu_seconds(services)
         try:
-            services.budget.check(charge, scopes_at(spec.name))
+            check_boundary(services, charge, scopes_at(spec.name))
             # What a node spends without saying so, as one from elsewhere may, is paid for all the same.
             calls = idempotency_key(state, f"{spec.name}.calls", of)
             with (
@@ -176,6 +176,7 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
             ):
                 update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
                 describe(current, update)
+            check_lease(services)  # what an overtaken run came to stays out of the checkpoints
         except LimitReached as limit:
             given_up = let_go(spec.name, limit)
             if given_up is None:
@@ -206,6 +207,8 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
 
 def _warn(services: Services, runtime: NodeRuntime, state: State) -> None:
     """Tell of every limit of which 80 % are spent: in the ledger and to whoever watches, once."""
+    if services.lease is not None and services.lease.lost:
+        return
     for warning in services.budget.warnings():
         services.ledger.append(
             event_id=f"{warning.campaign}/budget/{warning.account}/{warning.dimension}/{warning.limit}",

@@ -29,7 +29,6 @@ from ..core import (
     ConfigurationError,
     Conflict,
     Home,
-    NotFound,
     PawlError,
     Settings,
     Trajectory,
@@ -48,8 +47,10 @@ from .builder import build_graph, fingerprint
 from .checkpoints import open_saver
 from .costs import CostReport, cost_report
 from .events import Event
+from .forks import begin_fork, find_state
 from .plugins import plugin_nodes
 from .report import CampaignReport, gather
+from .rollback import roll_back
 from .run import Run, changed
 from .services import Factory, LocalFactory
 from .store import Store
@@ -90,6 +91,8 @@ class Session:
         self._factory = factory or LocalFactory()
         self._stack = AsyncExitStack()
         self._controls: dict[str, RunControl] = {}
+        self.drained = False
+        """Whether a drain was asked for: a worker takes on nothing new after that."""
 
     @classmethod
     def sync(cls, home: Path | str | None = None, **options: Any) -> "Any":
@@ -126,28 +129,13 @@ class Session:
             Conflict: the id is taken by a campaign that was started otherwise.
         """
         self._factory.check_task(task)
-        if campaign is not None and not _NAME.fullmatch(campaign):
-            raise ConfigurationError(
-                f"{campaign!r} can't name a campaign: expected up to 64 letters, digits, '.', '_' and '-', "
-                "with a letter or digit first, since folders are named after it."
-            )
         if not 0 <= seed < 1 << 63:
             raise ConfigurationError(f"The seed {seed} is out of range: expected 0 to 2**63 - 1.")
-        rules = rules or CampaignRules()
-        name = campaign or self.store.next_name(task)
-        self.store.campaigns.create(
-            name,
-            task=task,
-            seed=seed,
-            settings={
-                "rules": rules.model_dump(mode="json"),
-                "budget": (budget or Budget()).model_dump(mode="json"),
-                "trace_id": os.urandom(16).hex(),
-            },
-            fingerprint=fingerprint(self._nodes),
-            schema_version=SCHEMA_VERSION,
-        )
-        return name
+        settings: dict[str, JsonValue] = {
+            "rules": (rules or CampaignRules()).model_dump(mode="json"),
+            "budget": (budget or Budget()).model_dump(mode="json"),
+        }
+        return self._register(task, seed, settings, campaign)
 
     async def start(
         self,
@@ -218,7 +206,8 @@ class Session:
         return self.store.budget(campaign)
 
     def drain(self, reason: str = "asked to stop") -> None:
-        """Ask every campaign that this session runs to halt after its current step."""
+        """Ask every campaign that this session runs to halt after its current step, and its worker to end."""
+        self.drained = True
         for control in self._controls.values():
             control.request_drain(reason)
 
@@ -326,24 +315,14 @@ class Session:
         """
         row = self._check(self.store.campaigns.get(campaign), running=False)
         async with self._graph() as graph:
-            states = [each async for each in graph.aget_state_history({"configurable": {"thread_id": campaign}})]
-            found = [each for each in states if each.config["configurable"]["checkpoint_id"].startswith(checkpoint)]
-            if not checkpoint or len(found) != 1:
-                raise NotFound(
-                    f"Campaign {campaign} has {len(found)} checkpoints that begin with {checkpoint!r}. "
-                    f"`pawl history {campaign}` lists them."
-                )
-            source = found[0]
-            before = [each for each in states if each.config == source.parent_config]
-            ran = before[0].next[0] if before and before[0].next else "__start__"
-            budget = self.store.budget(campaign)
-            fork = self.create(
-                row.task, rules=rules or source.values.get("rules"), seed=row.seed, budget=budget, campaign=name
-            )
-            self.store.copy_rounds(campaign, fork, before=source.values.get("round", 0))
-            values = {**source.values, "campaign": fork, **({"rules": rules} if rules is not None else {})}
-            if values.get("round"):
-                await graph.aupdate_state({"configurable": {"thread_id": fork}}, values, as_node=ran)
+            source = await find_state(graph, campaign, checkpoint)
+            settings: dict[str, JsonValue] = {
+                "rules": rules.model_dump(mode="json") if rules is not None else row.settings["rules"],
+                "budget": row.settings["budget"],
+                "fork": {"campaign": campaign, "checkpoint": source.id},
+            }
+            fork = self._register(row.task, row.seed, settings, name)
+            await begin_fork(graph, self.store, self.store.campaigns.get(fork))
             return fork
 
     async def showcase(self, campaign: str) -> Showcase | None:
@@ -383,25 +362,21 @@ class Session:
         """The tasks that have a live version in this home."""
         return list(self.store.live_versions())
 
-    def rollback(self, task: str, *, by: str, reason: str) -> Pointer:
+    def rollback(self, task: str, *, by: str, reason: str, version: str | None = None) -> Pointer:
         """Point a task's live channel back at the version before.
+
+        Args:
+            task: the task whose live version is to go.
+            by: who.
+            reason: why, for the history and the ledger.
+            version: the version that is to go, or the beginning of its id; safe to repeat. Without it, whatever is
+                live goes, but for a version that a rollback brought back.
 
         Raises:
             NotFound: nothing was live before.
+            Conflict: another version is live, or the last move was a rollback and no version is named.
         """
-        pointer = self.store.channels.get(task, Channel.LIVE)
-        epoch = pointer.epoch if pointer is not None else 0
-        moved = self.store.channels.rollback(
-            task, key=f"rollback/{task}/{epoch}", actor=by, reason=reason, expected_epoch=epoch
-        )
-        self.store.ledger.append(
-            event_id=f"rollback/{task}/{epoch}",
-            kind="version.rolled-back",
-            campaign="",
-            body={"from": pointer.version if pointer else None, "to": moved.version, "actor": by, "reason": reason},
-            trace_id="",
-        )
-        return moved
+        return roll_back(self.store, task, by=by, reason=reason, version=version)
 
     def stop(self, *, by: str, reason: str, campaign: str | None = None) -> None:
         """Pull the kill switch for one campaign, or for everything in this home.
@@ -418,6 +393,36 @@ class Session:
         return self.store.kill_switch.go(by, *([campaign] if campaign else []))
 
     # Within
+
+    def _register(self, task: str, seed: int, settings: dict[str, JsonValue], name: str | None) -> str:
+        """Enter a campaign; where no name is given, the next free one is its own, whoever else starts at this moment.
+
+        Raises:
+            ConfigurationError: the name is none that can be kept.
+            Conflict: the given name is taken.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name!r} can't name a campaign: expected up to 64 letters, digits, '.', '_' and '-', "
+                "with a letter or digit first, since folders are named after it."
+            )
+        settings = {**settings, "trace_id": os.urandom(16).hex()}
+        while True:
+            campaign = name or self.store.next_name(task)
+            try:
+                self.store.campaigns.create(
+                    campaign,
+                    task=task,
+                    seed=seed,
+                    settings=settings,
+                    fingerprint=fingerprint(self._nodes),
+                    schema_version=SCHEMA_VERSION,
+                )
+            except Conflict:
+                if name is not None:
+                    raise
+            else:
+                return campaign
 
     async def _metric(self, task: str) -> Metric | None:
         """The metric of a task, or none where the task can't be opened here."""

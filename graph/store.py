@@ -33,7 +33,7 @@ class Store:
 
     def __init__(self, home: Home, database_url: str | None) -> None:
         self.db = Database(database_url) if database_url else Database.sqlite(home.database)
-        self.db.create()
+        self.db.create(home.left)
         self.artifacts = ArtifactStore(home.artifacts)
         self.registry = Registry(self.db, self.artifacts)
         self.channels = Channels(self.db)

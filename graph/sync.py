@@ -143,9 +143,9 @@ class SyncSession:
         """See `Session.live_tasks`."""
         return self._session.live_tasks()
 
-    def rollback(self, task: str, *, by: str, reason: str) -> Pointer:
+    def rollback(self, task: str, *, by: str, reason: str, version: str | None = None) -> Pointer:
         """See `Session.rollback`."""
-        return self._session.rollback(task, by=by, reason=reason)
+        return self._session.rollback(task, by=by, reason=reason, version=version)
 
     def stop(self, *, by: str, reason: str, campaign: str | None = None) -> None:
         """See `Session.stop`."""

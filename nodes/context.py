@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..core import ArtifactStore, ConfigurationError, Trajectory, Usage, Version
 from ..evals.task import Item, Task
-from ..release import Campaigns, Channels, KillSwitch, Ledger, Operations, Registry, TrajectoryIndex
+from ..release import Campaigns, Channels, KillSwitch, Lease, Ledger, Operations, Registry, TrajectoryIndex
 from ..safety.budget import BudgetWarning, Charge, EventKind, Meter, Prepaid, Scope
 from .evidence import BudgetLeft
 
@@ -126,6 +126,8 @@ class Services:
     """Whether the model can write free text and code."""
     telemetry: "Telemetry | None" = None
     """For the guard around the nodes; what a node tells, it tells by `safety.telemetry.span`."""
+    lease: Lease | None = None
+    """The right to run the campaign, which the guard asks about."""
 
 
 OPEN = frozenset({"base_model", "capable", "training_base"})

@@ -11,6 +11,7 @@ from pydantic import JsonValue, TypeAdapter
 from ..core import ArtifactStore, Trajectory, Usage, derive_seed
 from ..evals.evaluate import rollout_seed
 from ..evals.task import Item, Split, Task
+from ..release import Entry
 from ..release.trajectories import Indexed
 from .spec import NodeRuntime
 from .state import State
@@ -116,7 +117,12 @@ def progress(runtime: NodeRuntime, node: str, text: str, done: int = 0, total: i
 
 def record(runtime: NodeRuntime, state: State, node: str, kind: str, body: dict[str, JsonValue], of: str = "") -> None:
     """Append one event to the ledger, once for what it is `of`, however often the node runs."""
-    runtime.context.ledger.append(
+    runtime.context.ledger.append(*entry(state, node, kind, body, of))
+
+
+def entry(state: State, node: str, kind: str, body: dict[str, JsonValue], of: str = "") -> Entry:
+    """What `record` appends, for an effect that appends it in its own transaction."""
+    return Entry(
         event_id="/".join([key(state, node, of), kind]),
         kind=kind,
         campaign=state["campaign"],

@@ -1,10 +1,12 @@
 """Promoter and rollback: one operation, the move of a channel, in its two directions."""
 
+from pydantic import JsonValue
+
 from ..core import Conflict
 from ..core.faults import point
 from ..release import Channel
 from ..safety.telemetry import names, span
-from .journal import key, record
+from .journal import entry, key, record
 from .rounds import finish_round
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import State, Verdict
@@ -37,6 +39,7 @@ async def promoter(state: State, runtime: NodeRuntime) -> Update:
         )
     pointer = context.channels.get(state["task"], Channel.LIVE)
     epoch = pointer.epoch if pointer is not None and pointer.version == state["live"] else -1
+    event: dict[str, JsonValue] = {"version": candidate.version, "previous": state["live"], "actor": approval.actor}
     told = {names.VERSION: candidate.version, names.PREVIOUS: state["live"], names.ACTOR: approval.actor}
     try:
         with span("promotion", told):
@@ -48,19 +51,13 @@ async def promoter(state: State, runtime: NodeRuntime) -> Update:
                 key=key(state, "promoter", candidate.version),
                 reason=approval.reason,
                 actor=approval.actor,
+                tell=lambda _: entry(state, "promoter", "version.promoted", event),
             )
     except Conflict:
         moved = context.channels.get(state["task"], Channel.LIVE)
         assert moved is not None
         return {"live": moved.version}
     point("promoter.moved")
-    record(
-        runtime,
-        state,
-        "promoter",
-        "version.promoted",
-        {"version": candidate.version, "previous": state["live"], "actor": approval.actor},
-    )
     return {"live": candidate.version}
 
 
@@ -76,6 +73,10 @@ async def rollback(state: State, runtime: NodeRuntime) -> Update:
         reason="",
         actor="",
     )
+
+    def told(to: str) -> dict[str, JsonValue]:
+        return {"from": state["live"], "to": to}
+
     try:
         with span("rollback", {names.PREVIOUS: state["live"], names.ACTOR: "rule:monitor"}) as current:
             pointer = context.channels.rollback(
@@ -84,13 +85,14 @@ async def rollback(state: State, runtime: NodeRuntime) -> Update:
                 key=key(state, "rollback", state["live"]),
                 actor="rule:monitor",
                 reason="worse than the version before on replayed items",
+                tell=lambda move: entry(state, "rollback", "version.rolled-back", told(move.version)),
             )
             current.set(names.VERSION, pointer.version)
     except Conflict:  # a person was faster; what they chose stands
         moved = context.channels.get(state["task"], Channel.LIVE)
         assert moved is not None
         pointer = moved
-    record(runtime, state, "rollback", "version.rolled-back", {"from": state["live"], "to": pointer.version})
+        record(runtime, state, "rollback", "version.rolled-back", told(pointer.version))
     return {"live": pointer.version, "worse": False, **finish_round(state, runtime, "rolled back")}
 
 
@@ -99,7 +101,7 @@ PROMOTER = NodeSpec(
     run=promoter,
     reads=("campaign", "round", "task", "live", "candidate", "approval", "races"),
     writes=("live",),
-    needs=(Need.REGISTRY, Need.CHANNELS, Need.LEDGER),
+    needs=(Need.REGISTRY, Need.CHANNELS),
 )
 ROLLBACK = NodeSpec(
     name="rollback",

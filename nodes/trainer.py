@@ -52,7 +52,7 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
             context.budget.hold(charge_of(state, "trainer"), operation, _most(job, len(datums), backend))
             handle: JobHandle = backend.submit(job, datums)
             status: JobStatus = backend.poll(handle)
-            while not status.state.finished:  # a lost job was started again above: sleep once more
+            while not status.state.finished or status.state is JobState.CANCELLED:  # it was started again above
                 interrupt({"kind": "parked", "job": job.id})
                 status = backend.poll(handle)
             _tell(state, handle, status)

@@ -7,11 +7,11 @@
 Every class here is a short, synchronous face of some tables of one database, safe to use from several processes.
 """
 
-from .campaigns import Campaign, Campaigns, Park, Status
+from .campaigns import Campaign, Campaigns, Status
 from .channels import Channel, Channels, Move, Pointer, parse_channel
 from .decisions import Answer, Decisions, Request
 from .leases import Lease
-from .ledger import Checkpoint, Event, EventKind, Fault, Inclusion, Ledger
+from .ledger import Checkpoint, Entry, Event, EventKind, Fault, Inclusion, Ledger
 from .operations import Operation, Operations
 from .registry import Registry, VersionRecord
 from .stop import EVERYTHING, KillSwitch, Stop
@@ -26,6 +26,7 @@ __all__ = [
     "Channels",
     "Checkpoint",
     "Decisions",
+    "Entry",
     "Event",
     "EventKind",
     "Fault",
@@ -37,7 +38,6 @@ __all__ = [
     "Move",
     "Operation",
     "Operations",
-    "Park",
     "Pointer",
     "Registry",
     "Request",

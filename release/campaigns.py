@@ -1,4 +1,4 @@
-"""Campaigns: what runs in this home, what its rounds came to, and what wakes the ones that sleep.
+"""Campaigns: what runs in this home, and what its rounds came to.
 
 campaigns.create("c1", task="trimul", seed=7, settings={}, fingerprint=digest, schema_version=1)
 campaigns.record_round("c1", 0, {"lever": "scaffold", ...})
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue
-from sqlalchemy import BigInteger, Column, Float, Integer, Row, String, Table, select
+from sqlalchemy import BigInteger, Column, Integer, Row, String, Table, select
 
 from ..core import Conflict, Database, NotFound
 from ..core.database import metadata
@@ -39,15 +39,6 @@ rounds_table = Table(
     Column("record", CanonicalJson, nullable=False),
 )
 
-parks_table = Table(
-    "parks",
-    metadata,
-    Column("campaign", String, primary_key=True),
-    Column("interrupt_id", String, primary_key=True),
-    Column("wake", CanonicalJson, nullable=False),
-    Column("due", Float, nullable=False),
-)
-
 
 class Status(StrEnum):
     """Where a campaign is."""
@@ -57,7 +48,7 @@ class Status(StrEnum):
     WAITING = "waiting"
     """For a person."""
     PARKED = "parked"
-    """For a job or a time; `pawl work` wakes it."""
+    """For a training job; `pawl resume` or `pawl work` goes on with it."""
     STOPPED = "stopped"
     """By the kill switch, a budget or a signal; it can be resumed."""
     FINISHED = "finished"
@@ -83,19 +74,6 @@ class Campaign(BaseModel):
     """Why it has this status, where that needs saying."""
     created: str
     updated: str
-
-
-class Park(BaseModel):
-    """A campaign that sleeps at one of its nodes."""
-
-    model_config = ConfigDict(frozen=True)
-
-    campaign: str
-    interrupt_id: str
-    wake: JsonValue
-    """What it sleeps for: a job's id, say."""
-    due: float
-    """When to look, in seconds since the epoch."""
 
 
 class Campaigns:
@@ -197,44 +175,6 @@ class Campaigns:
         with self._db.read() as connection:
             return {row.round: row.record for row in connection.execute(query)}
 
-    def park(self, campaign: str, interrupt_id: str, wake: JsonValue, due: float) -> None:
-        """Let a campaign sleep; the same park again moves its time."""
-        c = parks_table.c
-        values = {"campaign": campaign, "interrupt_id": interrupt_id, "wake": wake, "due": due}
-        with self._db.write() as connection:
-            if not insert_new(connection, parks_table, values):
-                connection.execute(
-                    parks_table.update()
-                    .where(c.campaign == campaign, c.interrupt_id == interrupt_id)
-                    .values(wake=wake, due=due)
-                )
-        point("campaign.parked")
-
-    def unpark(self, campaign: str, interrupt_id: str) -> None:
-        """Take note that a campaign was woken; again is fine."""
-        c = parks_table.c
-        with self._db.write() as connection:
-            connection.execute(parks_table.delete().where(c.campaign == campaign, c.interrupt_id == interrupt_id))
-        point("campaign.woken")
-
-    def due(self, now: float) -> list[Park]:
-        """What is to be woken at a time (seconds since the epoch), the longest overdue first."""
-        c = parks_table.c
-        query = select(parks_table).where(c.due <= now).order_by(c.due, c.campaign, c.interrupt_id)
-        with self._db.read() as connection:
-            return [_park(row) for row in connection.execute(query)]
-
-    def parks(self, campaign: str) -> list[Park]:
-        """What a campaign sleeps for."""
-        c = parks_table.c
-        query = select(parks_table).where(c.campaign == campaign).order_by(c.due, c.interrupt_id)
-        with self._db.read() as connection:
-            return [_park(row) for row in connection.execute(query)]
-
 
 def _campaign(row: Row[Any]) -> Campaign:
     return Campaign.model_validate(row, from_attributes=True)
-
-
-def _park(row: Row[Any]) -> Park:
-    return Park.model_validate(row, from_attributes=True)

@@ -8,6 +8,7 @@ A promotion and a rollback are the same move of `live`; each leaves in `previous
 transaction, so that a rollback can itself be rolled back. Every move is kept in `channel_moves`.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..core import ConfigurationError, Conflict, Database, NotFound
 from ..core.database import metadata
 from ..core.faults import point
 from ..core.tables import serialise, utc_now
+from .ledger import Entry, append
 from .registry import versions_table
 
 channels_table = Table(
@@ -93,6 +95,10 @@ class Move(BaseModel):
         return Pointer(version=self.version, epoch=self.epoch)
 
 
+Tell = Callable[[Move], Entry]
+"""Says what the ledger is to have about a move."""
+
+
 def parse_channel(name: str) -> tuple[str, Channel]:
     """Split a name such as `trimul/live` into task and channel.
 
@@ -117,7 +123,16 @@ class Channels:
             return _pointer(connection, task, channel)
 
     def move(
-        self, task: str, channel: Channel, to: str, *, expected_epoch: int, key: str, reason: str, actor: str
+        self,
+        task: str,
+        channel: Channel,
+        to: str,
+        *,
+        expected_epoch: int,
+        key: str,
+        reason: str,
+        actor: str,
+        tell: Tell | None = None,
     ) -> Pointer:
         """Point a channel at a version, if nobody has moved it meanwhile.
 
@@ -131,6 +146,7 @@ class Channels:
             key: idempotency key; the same key again returns what was recorded, and moves nothing.
             reason: why, for the history.
             actor: who.
+            tell: what to append to the ledger about it, in the same transaction.
 
         Raises:
             Conflict: the channel has another epoch, or the key was used for another move.
@@ -144,12 +160,23 @@ class Channels:
             done = _recorded(connection, key, task, channel, rollback=False) or _move(
                 connection, task, channel, to, expected_epoch, key=key, reason=reason, actor=actor, rollback=False
             )
+            if tell is not None and done.version == to:
+                append(connection, tell(done))
         if done.version != to:
             raise Conflict(f"The key {key!r} has already moved {task}/{channel} to {done.version[:12]}, not {to[:12]}.")
         point("channel.moved")
         return done.pointer
 
-    def rollback(self, task: str, *, key: str, actor: str, reason: str, expected_epoch: int | None = None) -> Pointer:
+    def rollback(
+        self,
+        task: str,
+        *,
+        key: str,
+        actor: str,
+        reason: str,
+        expected_epoch: int | None = None,
+        tell: Tell | None = None,
+    ) -> Pointer:
         """Point `live` at what it held before its last move.
 
         Args:
@@ -159,6 +186,7 @@ class Channels:
             reason: why, for the history.
             expected_epoch: epoch of `live` that the caller decided on. An automatic rollback must give it, or two of
                 them in a row would bring the bad version back; none takes whatever is live.
+            tell: what to append to the ledger about it, in the same transaction.
 
         Raises:
             Conflict: `live` has another epoch, or the key was used for another move.
@@ -173,6 +201,8 @@ class Channels:
                 done = _move(
                     connection, task, Channel.LIVE, to, epoch, key=key, reason=reason, actor=actor, rollback=True
                 )
+            if tell is not None:
+                append(connection, tell(done))
         point("channel.moved")
         return done.pointer
 

@@ -2,7 +2,7 @@
 
     with Lease(db, campaign) as lease:
         ...                 # renewed in the background
-        lease.renew()       # at boundaries: raises if somebody took it over
+        lease.check()       # at boundaries: raises if somebody took it over
 
 A lease that has run out may be taken, and so may one whose holder is gone from this machine, so that after
 `kill -9` nobody waits.
@@ -16,7 +16,7 @@ from uuid import uuid4
 from sqlalchemy import Column, Float, Integer, String, Table, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core import Conflict, Database, PawlError
+from ..core import Conflict, Database, LeaseLost, PawlError
 from ..core.database import metadata
 from ..core.faults import point
 from ..core.process import ProcessId
@@ -45,7 +45,7 @@ class Lease:
         heartbeat: renew in a background thread, three times in that span.
 
     Raises:
-        Conflict: on entry, another process holds it; on `renew`, another process took it over.
+        Conflict: on entry, another process holds it.
     """
 
     def __init__(self, db: Database, campaign: str, *, seconds: float = 60.0, heartbeat: bool = True) -> None:
@@ -56,10 +56,14 @@ class Lease:
         self._token = uuid4().hex
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._expires = 0.0
+        self.lost = False
+        """Whether this process knows that another one took it over."""
 
     def __enter__(self) -> "Lease":
         c = leases_table.c
-        mine = {**ProcessId.own().model_dump(), "token": self._token, "expires": time.time() + self._seconds}
+        self._expires = time.time() + self._seconds
+        mine = {**ProcessId.own().model_dump(), "token": self._token, "expires": self._expires}
         with self._db.write() as connection:
             serialise(connection, f"lease {self._campaign}")
             if not insert_new(connection, leases_table, {"campaign": self._campaign, **mine}):
@@ -88,30 +92,52 @@ class Lease:
         with self._db.write() as connection:
             connection.execute(leases_table.delete().where(c.campaign == self._campaign, c.token == self._token))
 
+    def check(self) -> None:
+        """Return if this process still has the right, which it renews where it has run out.
+
+        Raises:
+            LeaseLost: somebody took it over after it ran out; what this process still does would be done twice.
+        """
+        c = leases_table.c
+        if not self.lost:
+            query = select(c.token).where(c.campaign == self._campaign)
+            with self._db.read() as connection:
+                self.lost = connection.execute(query).scalar() != self._token
+        if self.lost:
+            raise self._gone()
+        if time.time() >= self._expires:
+            self.renew()
+
     def renew(self) -> None:
         """Extend the lease by its full span.
 
         Raises:
-            Conflict: somebody took it over after it ran out; what this process still does would be done twice.
+            LeaseLost: see `check`.
         """
         c = leases_table.c
+        expires = time.time() + self._seconds
         with self._db.write() as connection:
             renewed = connection.execute(
                 leases_table.update()
                 .where(c.campaign == self._campaign, c.token == self._token)
-                .values(expires=time.time() + self._seconds)
+                .values(expires=expires)
             )
         if renewed.rowcount == 0:
-            raise Conflict(
-                f"The lease on campaign {self._campaign} ran out and another process took it over. "
-                "This one stops here; the campaign goes on there."
-            )
+            self.lost = True
+            raise self._gone()
+        self._expires = expires
+
+    def _gone(self) -> LeaseLost:
+        return LeaseLost(
+            f"The lease on campaign {self._campaign} ran out and another process took it over. This one stops here; "
+            f"the campaign goes on there: `pawl status {self._campaign}`."
+        )
 
     def _beat(self) -> None:
         while not self._ended.wait(self._seconds / 3):
             try:
                 self.renew()
-            except Conflict:
+            except LeaseLost:
                 return
             except (PawlError, SQLAlchemyError):
-                continue  # the next beat, or the caller's own renew, will tell
+                continue  # the next beat, or the holder's next check, will tell

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pymerkle import InclusionProof, InmemoryTree, InvalidProof, verify_inclusion
-from sqlalchemy import Column, Integer, Row, String, Table, func, select
+from sqlalchemy import Column, Connection, Integer, Row, String, Table, func, select
 
 from ..core import Conflict, Database, NotFound, canonical_json
 from ..core.database import metadata
@@ -80,6 +80,17 @@ class Event(BaseModel):
         return canonical_json(self)
 
 
+class Entry(NamedTuple):
+    """What is to be appended."""
+
+    event_id: str
+    """Idempotency key."""
+    kind: EventKind | str
+    campaign: str
+    body: dict[str, JsonValue]
+    trace_id: str
+
+
 class Checkpoint(NamedTuple):
     """The state of the log at one moment."""
 
@@ -138,31 +149,10 @@ class Ledger:
         """
         point("ledger.appending")
         with self._db.write() as connection:
-            serialise(connection, "ledger")
-            row = connection.execute(select(events_table).where(events_table.c.event_id == event_id)).first()
-            if row is not None:
-                there = _event(row)
-                if (there.kind, there.campaign, canonical_json(there.body)) != (kind, campaign, canonical_json(body)):
-                    raise Conflict(
-                        f"The ledger's event {event_id!r} says something else: {there.kind} of campaign "
-                        f"{there.campaign!r} at {there.at}. Append this one under another id."
-                    )
-                return there.seq
-            last = connection.scalar(select(func.max(events_table.c.seq))) or 0
-            event = Event(
-                seq=last + 1,
-                event_id=event_id,
-                kind=str(kind),
-                campaign=campaign,
-                body=body,
-                trace_id=trace_id,
-                at=utc_now(),
-            )
-            connection.execute(
-                events_table.insert().values(**event.model_dump(mode="json"), leaf_hash=_leaf_hash(event).hex())
-            )
-        point("ledger.appended")
-        return event.seq
+            seq, new = append(connection, Entry(event_id, kind, campaign, body, trace_id))
+        if new:
+            point("ledger.appended")
+        return seq
 
     def events(self, campaign: str | None = None) -> list[Event]:
         """The events of a campaign, or all of them, in the order they were appended."""
@@ -216,6 +206,37 @@ class Ledger:
         if not 1 <= seq <= len(events):
             raise NotFound(f"The ledger has no entry {seq}: expected 1 to {len(events)}.")
         return Inclusion(event=events[seq - 1], proof=_tree(events).prove_inclusion(seq).serialize())
+
+
+def append(connection: Connection, entry: Entry) -> tuple[int, bool]:
+    """Append an event within a transaction that does what it tells of; see `Ledger.append`.
+
+    Returns:
+        Its sequence number, and whether it is new.
+    """
+    serialise(connection, "ledger")
+    row = connection.execute(select(events_table).where(events_table.c.event_id == entry.event_id)).first()
+    if row is not None:
+        there = _event(row)
+        told = (entry.kind, entry.campaign, canonical_json(entry.body))
+        if (there.kind, there.campaign, canonical_json(there.body)) != told:
+            raise Conflict(
+                f"The ledger's event {entry.event_id!r} says something else: {there.kind} of campaign "
+                f"{there.campaign!r} at {there.at}. Append this one under another id."
+            )
+        return there.seq, False
+    last = connection.scalar(select(func.max(events_table.c.seq))) or 0
+    event = Event(
+        seq=last + 1,
+        event_id=entry.event_id,
+        kind=str(entry.kind),
+        campaign=entry.campaign,
+        body=entry.body,
+        trace_id=entry.trace_id,
+        at=utc_now(),
+    )
+    connection.execute(events_table.insert().values(**event.model_dump(mode="json"), leaf_hash=_leaf_hash(event).hex()))
+    return event.seq, True
 
 
 def _event(row: Row[Any]) -> Event:

@@ -46,20 +46,6 @@ def test_a_round_recorded_again_is_one_round_with_the_later_record(db: Database)
     ]
 
 
-def test_parked_campaigns_are_due_at_their_time_until_they_are_woken(db: Database):
-    campaigns = Campaigns(db)
-    campaigns.park("c1", "i1", {"job": "j"}, due=100.0)
-    campaigns.park("c2", "i1", {"job": "k"}, due=50.0)
-    campaigns.park("c1", "i1", {"job": "j"}, due=200.0)
-    assert campaigns.due(49.9) == []
-    assert [park.campaign for park in campaigns.due(199.9)] == ["c2"]
-    assert [(park.campaign, park.wake) for park in campaigns.due(200.0)] == [("c2", {"job": "k"}), ("c1", {"job": "j"})]
-    campaigns.unpark("c2", "i1")
-    campaigns.unpark("c2", "i1")
-    assert [park.campaign for park in campaigns.due(1000.0)] == ["c1"]
-    assert campaigns.parks("c2") == []
-
-
 def test_attempts_are_indexed_once_for_each_place_that_asked_for_them(db: Database):
     def attempt(number: int, node: str, item: str, grade: float | None = 1.5) -> Indexed:
         return Indexed(

@@ -5,8 +5,9 @@ import time
 import pytest
 from sqlalchemy import select
 
-from pawl.core import Conflict, Database
+from pawl.core import Conflict, Database, LeaseLost
 from pawl.release import Lease
+from pawl.release.leases import leases_table
 
 from .postgres_fixtures import database, postgres_server  # noqa: F401
 from .release_fixtures import start
@@ -75,16 +76,38 @@ def test_a_lease_that_ran_out_is_taken_over_and_its_first_holder_is_told(db: Dat
     with Lease(db, "c1", seconds=0.05, heartbeat=False) as first:
         time.sleep(0.1)
         with Lease(db, "c1") as second:
-            with pytest.raises(Conflict, match="took it over"):
-                first.renew()
+            for ask in (first.renew, first.check, first.check):
+                with pytest.raises(LeaseLost, match="took it over"):
+                    ask()
+            assert first.lost
+            second.check()
             second.renew()
+        with pytest.raises(LeaseLost):
+            first.check()
     with Lease(db, "c1"):
         pass
 
 
-def test_a_heartbeat_renews_a_lease_long_before_it_runs_out(db: Database):
-    from pawl.release.leases import leases_table
+def test_a_lease_that_ran_out_and_that_nobody_took_is_renewed_by_asking(db: Database):
+    with Lease(db, "c1", seconds=0.3, heartbeat=False) as lease:
+        time.sleep(0.35)
+        lease.check()
+        with pytest.raises(Conflict, match="run by process"), Lease(db, "c1"):
+            pass
+        assert not lease.lost
 
+
+def test_a_holder_that_slept_past_its_lease_hears_of_it_from_its_heartbeat(db: Database):
+    with Lease(db, "c1", seconds=0.3) as first:
+        with db.write() as connection:
+            connection.execute(leases_table.update().values(token="another's"))
+        deadline = time.monotonic() + 30
+        while not first.lost and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert first.lost
+
+
+def test_a_heartbeat_renews_a_lease_long_before_it_runs_out(db: Database):
     def expires() -> float:
         with db.read() as connection:
             return connection.execute(select(leases_table.c.expires)).scalar_one()
@@ -97,8 +120,6 @@ def test_a_heartbeat_renews_a_lease_long_before_it_runs_out(db: Database):
 
 
 def test_a_live_pid_that_is_another_process_does_not_hold(db: Database):
-    from pawl.release.leases import leases_table
-
     with Lease(db, "c1", heartbeat=False):
         with db.write() as connection:
             connection.execute(leases_table.update().values(started="1"))
@@ -107,8 +128,6 @@ def test_a_live_pid_that_is_another_process_does_not_hold(db: Database):
 
 
 def test_a_holder_on_another_machine_is_waited_for(db: Database):
-    from pawl.release.leases import leases_table
-
     with Lease(db, "c1", heartbeat=False):
         with db.write() as connection:
             connection.execute(leases_table.update().values(machine="elsewhere pid:[1]", pid=2**22 + 1, host="far"))
