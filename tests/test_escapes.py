@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from pawl.safety import default_sandbox
+from pawl.safety import Isolation, default_sandbox
 from pawl.safety.sandbox.local import why_not
 
 from .escapes import PROBES, SETS, Arena, Bare, Verdict, Warmed, can_be_warm, kernels, try_probe
 
+SLOW = {"pytest_hooks", "deep_folders", "inode_bomb"}
+"""They start pytest, or make thousands of files."""
+COLD = [
+    pytest.param(probe, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, probe in PROBES.items()
+]
 WARM = {name: probe for name, probe in PROBES.items() if can_be_warm(probe.module)}
 
 
@@ -26,8 +31,11 @@ def isolation(request):
     return request.param
 
 
-@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
-async def test_no_attack_gets_out(probe, isolation):
+@pytest.mark.parametrize("probe", COLD)
+async def test_no_attack_gets_out(probe, isolation, request):
+    if probe.name == "file_metadata" and isolation is Isolation.LANDLOCK and os.getuid() != 0:
+        reason = "Landlock leaves the status of files open, and only root can give a run a user that may not see it"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     outcome = await try_probe(probe, default_sandbox(isolation))
     assert outcome.verdict is Verdict.HELD, (outcome.facts, outcome.ways)
 
@@ -39,7 +47,7 @@ async def test_no_attack_gets_out_of_a_child_of_a_warm_process(probe, isolation)
     assert outcome.verdict is Verdict.HELD, (outcome.facts, outcome.ways)
 
 
-@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+@pytest.mark.parametrize("probe", COLD)
 async def test_every_attack_works_where_there_is_no_sandbox(probe):
     outcome = await try_probe(probe, Bare())
     assert outcome.verdict is Verdict.ESCAPED, outcome.ways
