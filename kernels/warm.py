@@ -1,6 +1,5 @@
 """The verifier's warm processes: what they import, and what a request that failed is answered with."""
 
-import os
 from enum import StrEnum
 from importlib.resources import files
 from typing import cast
@@ -92,7 +91,6 @@ def program(mode: Mode) -> Program:
     folder = files("pawl.kernels")
     bundle = {f"pawl_worker/{name}": (folder / name).read_bytes() for name in _BUNDLE}
     environment = {
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "TRITON_DEFAULT_FP_FUSION": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
