@@ -27,6 +27,7 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/loop.py
 	$(BIN)/python bench/policy.py
+	$(BIN)/python -P bench/escapes.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
