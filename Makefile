@@ -13,7 +13,7 @@ demo: $(VENV)/.local
 	$(BIN)/python examples/tour.py --home $(DEMO_HOME)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
@@ -28,6 +28,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python bench/loop.py
 	$(BIN)/python bench/policy.py
 	$(BIN)/python -P bench/escapes.py
+	$(BIN)/python -P bench/sandbox.py
+	$(BIN)/python -P bench/telemetry.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
