@@ -20,7 +20,7 @@ from ..safety.budget import (
     Scope,
     paying,
 )
-from ..safety.budget.accounts import balances, move, require, warn
+from ..safety.budget.accounts import balances, move, nearly_spent, require, warn
 from ..safety.budget.clock import Clock, SystemClock, today
 from ..safety.budget.leases import Terms
 from ..safety.budget.limits import Amount, amount_of
@@ -50,6 +50,7 @@ class LimitedBudget:
         self._leases = Leases(store.db, self._clock)
         self._charge = Charge(campaign, 0, "start")
         self._since = self._clock.monotonic()
+        self._budget = store.budget(campaign)
         self._leases.take_over(campaign)
 
     def check(self, charge: Charge, scopes: Collection[Scope] = tuple(Scope)) -> None:
@@ -58,19 +59,17 @@ class LimitedBudget:
         Raises:
             LimitReached: a limit of one of the scopes is reached.
         """
-        limits = self._limits()
+        self._budget = limits = self._store.budget(self._campaign)
         elapsed = self._clock.monotonic() - self._since
+        timed = any(limits.of(scope).seconds is not None for scope in Scope)
         before, self._charge = self._charge, charge
-        if not _any(limits) and elapsed < TICK_SECONDS * NANO:
+        if timed or elapsed >= TICK_SECONDS * NANO:
+            self._tick(before, elapsed)
+            self._leases.reclaim()
+        if not _any(limits):
             return
-        self._leases.reclaim()
-        with self._store.db.write() as connection:
-            serialise(connection, "budget")
-            day = today(connection, self._clock)
-            move(connection, before.accounts(day).values(), Amount(seconds=elapsed), Amount())
-            warn(connection, charge, day, limits)
-        self._since += elapsed
         with self._store.db.read() as connection:
+            day = today(connection, self._clock, write=False)
             require(connection, charge, day, limits, Amount(), scopes)
 
     def charging(
@@ -81,7 +80,7 @@ class LimitedBudget:
             Prepaid(
                 self._leases,
                 charge,
-                lambda: self._limits().only(scopes),
+                lambda: self._budget.only(scopes),
                 self._prices,
                 key=operation,
                 gpus=self._gpus,
@@ -95,7 +94,7 @@ class LimitedBudget:
             LimitReached: there is not so much left.
         """
         amount = amount_of(most, self._prices.most(most))
-        self._leases.hold(self._terms(charge, operation), self._limits().only(scopes), amount)
+        self._leases.hold(self._terms(charge, operation), self._budget.only(scopes), amount)
 
     def settle(self, charge: Charge, operation: str, usage: Usage, kind: EventKind = EventKind.USED) -> None:
         """Count what it took, or what it is billed at, and free the rest; once, however often this is called."""
@@ -104,12 +103,15 @@ class LimitedBudget:
 
     def warnings(self) -> list[BudgetWarning]:
         """Limits of which 80 % are spent, and which nobody has been told of yet; call `told` with each."""
-        limits = self._limits()
+        limits, charge = self._budget, self._charge
         if not _any(limits):
             return []
+        with self._store.db.read() as connection:
+            if not nearly_spent(connection, charge, today(connection, self._clock, write=False), limits):
+                return []
         with self._store.db.write() as connection:
             serialise(connection, "budget")
-            warn(connection, self._charge, today(connection, self._clock), limits)
+            warn(connection, charge, today(connection, self._clock), limits)
         return self._store.warnings.untold(self._campaign)
 
     def told(self, warning: BudgetWarning) -> None:
@@ -118,9 +120,9 @@ class LimitedBudget:
 
     def left(self) -> BudgetLeft:
         """What may still be spent in this round, by whichever scope leaves least."""
-        limits = self._limits()
-        with self._store.db.write() as connection:
-            accounts = replace(self._charge, candidate="").accounts(today(connection, self._clock))
+        limits = self._budget
+        with self._store.db.read() as connection:
+            accounts = replace(self._charge, candidate="").accounts(today(connection, self._clock, write=False))
             found = balances(connection, accounts.values())
         rest: dict[Dimension, int] = {}
         for scope, account in accounts.items():
@@ -141,15 +143,15 @@ class LimitedBudget:
 
     def close(self) -> None:
         """Write down the time since the last boundary."""
-        elapsed = self._clock.monotonic() - self._since
+        self._tick(self._charge, self._clock.monotonic() - self._since)
+
+    def _tick(self, charge: Charge, elapsed: int) -> None:
         with self._store.db.write() as connection:
             serialise(connection, "budget")
-            accounts = self._charge.accounts(today(connection, self._clock))
-            move(connection, accounts.values(), Amount(seconds=elapsed), Amount())
+            move(
+                connection, charge.accounts(today(connection, self._clock)).values(), Amount(seconds=elapsed), Amount()
+            )
         self._since += elapsed
-
-    def _limits(self) -> Budget:
-        return self._store.budget(self._campaign)
 
     def _terms(self, charge: Charge, operation: str) -> Terms:
         return Terms(operation, LeaseKind.JOB, charge, self._prices.version)

@@ -173,33 +173,39 @@ def require(
                 )
 
 
-def warn(connection: Connection, charge: Charge, day: str, budget: Budget) -> None:
-    """Note every limit of which 80 % are settled, once."""
+def nearly_spent(connection: Connection, charge: Charge, day: str, budget: Budget) -> list[BudgetWarning]:
+    """Every limit of which 80 % are settled, whether or not anybody was told."""
     accounts = charge.accounts(day)
     watched = {scope: limits for scope in accounts if (limits := budget.of(scope)).any_limit}
-    if not watched:
-        return
-    found = balances(connection, [accounts[scope] for scope in watched])
+    found = balances(connection, [accounts[scope] for scope in watched]) if watched else {}
+    near: list[BudgetWarning] = []
     for scope, limits in watched.items():
+        account = accounts[scope]
         for dimension in Dimension:
-            most, settled = limits.most(dimension), found[accounts[scope]].settled.of(dimension)
+            most, settled = limits.most(dimension), found[account].settled.of(dimension)
             if most:
                 measure(names.BUDGET_USED, settled / most, {names.SCOPE_OF_LIMIT: scope, names.LIMIT: dimension})
-            if most is None or not settled or settled * 100 < most * WARN_PERCENT:
-                continue
-            insert_new(
-                connection,
-                warnings_table,
-                {
-                    "account": accounts[scope],
-                    "dimension": dimension.value,
-                    "most": most,
-                    "campaign": charge.campaign,
-                    "scope": scope.value,
-                    "settled": settled,
-                    "told": 0,
-                },
-            )
+            if most is not None and settled and settled * 100 >= most * WARN_PERCENT:
+                near.append(BudgetWarning(charge.campaign, account, scope, dimension, settled, most))
+    return near
+
+
+def warn(connection: Connection, charge: Charge, day: str, budget: Budget) -> None:
+    """Note every limit of which 80 % are settled, once."""
+    for each in nearly_spent(connection, charge, day, budget):
+        insert_new(
+            connection,
+            warnings_table,
+            {
+                "account": each.account,
+                "dimension": each.dimension.value,
+                "most": each.limit,
+                "campaign": each.campaign,
+                "scope": each.scope.value,
+                "settled": each.settled,
+                "told": 0,
+            },
+        )
 
 
 class Warnings:

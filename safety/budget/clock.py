@@ -66,8 +66,14 @@ class SystemClock:
         return time.time_ns()
 
 
-def today(connection: Connection, clock: Clock) -> str:
-    """The UTC day, as YYYY-MM-DD, by the home's own reckoning; call it within a transaction that writes."""
+def today(connection: Connection, clock: Clock, *, write: bool = True) -> str:
+    """The UTC day, as YYYY-MM-DD, by the home's own reckoning.
+
+    Args:
+        connection: in a transaction.
+        clock: of this machine.
+        write: whether the transaction may write down where the reckoning stands.
+    """
     this_boot, uptime = clock.boot(), clock.uptime()
     row = connection.execute(select(clock_table)).one_or_none()
     if row is None:
@@ -76,6 +82,8 @@ def today(connection: Connection, clock: Clock) -> str:
         utc = row.utc + max(0, uptime - row.uptime)
     else:
         utc = max(clock.utc(), row.utc)
+    if not write:
+        return _day(utc)
     if row is None:
         insert_new(connection, clock_table, {"id": 1, "boot": this_boot, "uptime": uptime, "utc": utc})
     elif row.boot != this_boot or _day(utc) != _day(row.utc):
