@@ -14,8 +14,8 @@ or one whose graph has changed, and two processes that run the same campaign.
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -90,9 +90,7 @@ class Session:
         self._nodes = [*(plugin_nodes() if plugins else []), *nodes]
         self._factory = factory or LocalFactory()
         self._stack = AsyncExitStack()
-        self._controls: dict[str, RunControl] = {}
-        self.drained = False
-        """Whether a drain was asked for: a worker takes on nothing new after that."""
+        self._controls: set[RunControl] = set()
 
     @classmethod
     def sync(cls, home: Path | str | None = None, **options: Any) -> "Any":
@@ -180,9 +178,7 @@ class Session:
             )
         if budget is not None:
             self.store.set_budget(campaign, budget)
-        control = RunControl()
-        self._controls[campaign] = control
-        try:
+        with self.drainable() as control:
             while True:
                 if wait:
                     await self._answered(campaign, control)
@@ -193,8 +189,6 @@ class Session:
                         yield event
                 if not wait or self.store.campaigns.get(campaign).status is not Status.WAITING:
                     return
-        finally:
-            self._controls.pop(campaign, None)
 
     async def _answered(self, campaign: str, control: RunControl) -> None:
         """Return once nothing of a campaign waits for a person, or a drain is asked for."""
@@ -207,9 +201,18 @@ class Session:
 
     def drain(self, reason: str = "asked to stop") -> None:
         """Ask every campaign that this session runs to halt after its current step, and its worker to end."""
-        self.drained = True
-        for control in self._controls.values():
+        for control in self._controls:
             control.request_drain(reason)
+
+    @contextmanager
+    def drainable(self) -> Generator[RunControl]:
+        """A control that `drain` reaches while the context is open."""
+        control = RunControl()
+        self._controls.add(control)
+        try:
+            yield control
+        finally:
+            self._controls.discard(control)
 
     # Answering
 

@@ -44,7 +44,7 @@ def due(session: Session) -> list[Campaign]:
 
 
 async def work(session: Session, *, once: bool = False, poll_seconds: float = 1.0) -> AsyncGenerator[Event]:
-    """Run what is due, one campaign at a time, and tell what happens, until the session is drained.
+    """Run what is due, one campaign at a time, and tell what happens, until `session.drain()`.
 
     A campaign that can't be run, since its graph has changed, say, or a stop is set, is told of once and tried again
     after a pause that doubles.
@@ -55,26 +55,27 @@ async def work(session: Session, *, once: bool = False, poll_seconds: float = 1.
         poll_seconds: how often to look.
     """
     pauses: dict[str, _Pause] = {}
-    while not session.drained:
-        worked = False
-        for row in due(session):
-            pause = pauses.get(row.id)
-            if session.drained or (pause is not None and time.monotonic() < pause.until):
-                continue
-            try:
-                session.store.kill_switch.check(row.id)
-                async for event in session.stream(row.id):
-                    worked = True
-                    yield event
-                pauses.pop(row.id, None)
-            except (Conflict, CampaignFinished):
-                continue  # another process has it, or was faster
-            except PawlError as error:
-                seconds = min(2 * pause.seconds, LONGEST_PAUSE) if pause is not None else 1.0
-                pauses[row.id] = _Pause(str(error), seconds, time.monotonic() + seconds)
-                if pause is None or pause.reason != str(error):
-                    yield Halted(campaign=row.id, reason=str(error))
-        if not worked:
-            if once:
-                return
-            await asyncio.sleep(poll_seconds)
+    with session.drainable() as control:
+        while not control.drain_requested:
+            worked = False
+            for row in due(session):
+                pause = pauses.get(row.id)
+                if control.drain_requested or (pause is not None and time.monotonic() < pause.until):
+                    continue
+                try:
+                    session.store.kill_switch.check(row.id)
+                    async for event in session.stream(row.id):
+                        worked = True
+                        yield event
+                    pauses.pop(row.id, None)
+                except (Conflict, CampaignFinished):
+                    continue  # another process has it, or was faster
+                except PawlError as error:
+                    seconds = min(2 * pause.seconds, LONGEST_PAUSE) if pause is not None else 1.0
+                    pauses[row.id] = _Pause(str(error), seconds, time.monotonic() + seconds)
+                    if pause is None or pause.reason != str(error):
+                        yield Halted(campaign=row.id, reason=str(error))
+            if not worked:
+                if once:
+                    return
+                await asyncio.sleep(poll_seconds)

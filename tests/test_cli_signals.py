@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from pawl.graph.session import Session
+from pawl.nodes.spec import NodeSpec
 from pawl.release import Status
 
 from .session_fixtures import CAMPAIGN, Served, left_behind, served
@@ -76,3 +78,22 @@ def test_the_first_signal_drains_the_second_ends_at_once_and_nothing_is_lost(ser
         status = session.status(CAMPAIGN)
         assert (status.status, status.reason) == (Status.STOPPED, "interrupted")
         assert session.history(CAMPAIGN)[0].next == ["gauntlet"]
+
+
+def test_an_idle_worker_ends_at_the_first_signal_and_has_told_once_of_what_it_cannot_run(
+    server: Served, tmp_path: Path
+) -> None:
+    async def run(state: object, runtime: object) -> dict[str, object]:
+        return {}
+
+    gone = NodeSpec(name="gone", run=run, after="evaluator", before="feedback_agent")
+    home = tmp_path / "home"
+    with Session.sync(home, nodes=[gone], plugins=False) as session:
+        session.create("labels", campaign="old")
+    worker = pawl(server, home, "work")
+    until(worker, "old halted")
+    time.sleep(2.5)
+    worker.send_signal(signal.SIGTERM)
+    rest = worker.communicate(timeout=30)[0]
+    assert worker.returncode == 0, rest
+    assert "old halted" not in rest

@@ -65,11 +65,11 @@ async def test_a_run_that_was_taken_over_stops_writes_nothing_more_and_says_so(s
         assert other.status(name).status is Status.WAITING
 
 
-async def halted(events: AsyncGenerator[Event], session: Session, how: str) -> tuple[Halted, int]:
-    """Halt a run at one of its training steps, and return what it told of that, and the step."""
+async def halted(events: AsyncGenerator[Event], session: Session, how: str, after: int) -> tuple[Halted, int]:
+    """Halt a run behind one of its training steps, and return what it told of that, and the step."""
     step, told = -1, None
     async for event in events:
-        if isinstance(event, Progress) and event.node == "trainer" and event.done >= 2 and step < 0:
+        if isinstance(event, Progress) and event.node == "trainer" and event.done > after and step < 0:
             step = event.done
             if how == "stop":
                 session.stop(by="ada", reason="a drill", campaign=CAMPAIGN)
@@ -86,7 +86,7 @@ async def test_a_stop_or_a_drain_ends_training_after_its_step_and_it_goes_on_fro
     rules = small_rules(items=4, attempts=2, training={**RULES.training, "epochs": 40})
     async with Session(tmp_path, settings=server.settings(), factory=server.factory(Lever.WEIGHTS)) as session:
         name = session.create("labels", rules=rules, seed=SEED, campaign=CAMPAIGN)
-        stop, step = await halted(session.stream(name), session, "stop")
+        stop, step = await halted(session.stream(name), session, "stop", after=1)
         assert "stopped by ada" in stop.reason
         assert session.status(name).status is Status.STOPPED
         [run] = [RunDir(path) for path in session.home.runs.iterdir()]
@@ -98,14 +98,13 @@ async def test_a_stop_or_a_drain_ends_training_after_its_step_and_it_goes_on_fro
         assert [event.reason async for event in session.stream(name) if isinstance(event, Halted)] == [stop.reason]
 
         session.go(by="ada", campaign=CAMPAIGN)
-        drain, again = await halted(session.stream(name), session, "drain")
+        drain, again = await halted(session.stream(name), session, "drain", after=left.step)
         assert "goes on from its last step" in drain.reason
         assert session.status(name).status is Status.PARKED
-        assert again >= left.step
+        assert again > left.step
         steps = [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-        assert steps == list(range(1, steps[-1] + 1)), "no step was done twice"
+        assert steps == list(range(len(steps))), "no step was done twice"
         assert [row.id for row in due(session)] == [name], "nobody works on it"
-        assert [event async for event in work(session)] == [], "a drained session takes on nothing"
 
 
 def audit(name: str) -> NodeSpec:

@@ -89,8 +89,8 @@ async def test_stops_budgets_and_drains_end_at_a_boundary_and_are_resumed_from_t
     server: Served, tmp_path: Path
 ) -> None:
     async with Session(tmp_path, settings=server.settings(), factory=server.factory()) as session:
-        session.stop(by="ada", reason="a drill", campaign=CAMPAIGN)
         name = session.create("labels", rules=RULES, seed=SEED, campaign=CAMPAIGN, budget=Budget(tokens=1))
+        session.stop(by="ada", reason="a drill", campaign=CAMPAIGN)
 
         [stopped] = [event async for event in session.stream(name) if not isinstance(event, NodeStarted)]
         assert isinstance(stopped, Halted)
