@@ -228,6 +228,22 @@ async def test_a_trainer_that_gets_further_each_time_before_it_dies_is_started_a
     assert (status.state, len(sandbox.commands)) == (JobState.SUCCEEDED, 6)
 
 
+async def test_a_trainer_that_rewrites_its_job_mounts_nothing_more_when_another_process_resumes_it(
+    tmp_path: Path, trainee_dir: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    greedy = f"sed -i 's#{trainee_dir}#{secret}#' job.json; kill -KILL $$"
+    first = LocalBackend(tmp_path / "runs", CountingSandbox(greedy))
+    handle = first.submit(make_job(trainee_dir, "greedy"), some_datums())
+    assert (await first.wait(handle)).state is JobState.LOST
+    assert str(secret) in (handle.run_dir / "job.json").read_text()
+    sandbox = CountingSandbox("true")
+    second = LocalBackend(tmp_path / "runs", sandbox)
+    await second.wait(second.resume(handle))
+    assert [str(mount.path) for mount in sandbox.commands[0].mounts] == [str(handle.run_dir), str(trainee_dir)]
+
+
 async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path) -> None:
     backend = LocalBackend(tmp_path / "runs", sandbox)
     silent = [datum.model_copy(update={"advantages": [0.0] * len(datum.tokens)}) for datum in some_datums()]

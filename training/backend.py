@@ -122,6 +122,8 @@ class LocalBackend:
             write_durably(run.rollouts / "datums.jsonl", data)
             run.write_status(JobStatus(state=JobState.PENDING))
             point("training.submit")
+            self._kept(run).parent.mkdir(exist_ok=True)
+            write_durably(self._kept(run), canonical_json(job))
             write_durably(run.path / "job.json", canonical_json(job))
             point("training.submitted")
         self._jobs[job.id] = job
@@ -207,8 +209,12 @@ class LocalBackend:
         if error is not None:
             run.fail(error)
 
+    def _kept(self, run: RunDir) -> Path:
+        """The job as it was submitted, out of the trainer's reach: what it may write names no mounts."""
+        return self.runs.with_name("jobs") / f"{run.path.name}.json"
+
     def _command(self, run: RunDir) -> Command:
-        job = self._jobs.get(run.path.name) or run.job()  # what a trainer may write names no mounts if we know better
+        job = self._jobs.get(run.path.name) or TrainJob.model_validate_json(self._kept(run).read_bytes())
         work = run.path / "work"
         work.mkdir(exist_ok=True)
         readable = [job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
