@@ -25,7 +25,7 @@ from .meter import EventKind
 from .money import NANO
 from .prices import Prices
 
-FIRST_CALLS = 16
+FIRST_CALLS = 32
 MOST_CALLS = 256
 BEAT_SECONDS = 30.0
 
