@@ -18,6 +18,7 @@ from pawl.nodes.decision import Lever
 from pawl.nodes.spec import NodeSpec
 from pawl.release import Status
 from pawl.release.leases import leases_table
+from pawl.safety.budget import Budget
 from pawl.training import JobState, RunDir
 
 from .child_campaign import small_rules
@@ -44,7 +45,10 @@ async def tell(events: AsyncGenerator[Event], told: list[Event]) -> None:
         told.append(event)  # noqa: PERF401 - what was told before an error counts
 
 
-async def test_a_run_that_was_taken_over_stops_writes_nothing_more_and_says_so(server: Served, tmp_path: Path) -> None:
+async def test_a_run_that_was_taken_over_stops_writes_nothing_more_and_says_so(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pawl.release.leases.TRUSTED", 0.0)  # as if its last renewal were long ago
     options = {"settings": server.settings(), "factory": server.factory()}
     async with Session(tmp_path, **options) as paused, Session(tmp_path, **options) as other:
         name = paused.create("labels", rules=RULES, seed=SEED, campaign=CAMPAIGN)
@@ -73,6 +77,8 @@ async def halted(events: AsyncGenerator[Event], session: Session, how: str, afte
             step = event.done
             if how == "stop":
                 session.stop(by="ada", reason="a drill", campaign=CAMPAIGN)
+            elif how == "budget":
+                session.store.set_budget(CAMPAIGN, Budget(tokens=1))
             else:
                 session.drain()
         told = event
@@ -80,7 +86,7 @@ async def halted(events: AsyncGenerator[Event], session: Session, how: str, afte
     return told, step
 
 
-async def test_a_stop_or_a_drain_ends_training_after_its_step_and_it_goes_on_from_there(
+async def test_a_stop_a_budget_or_a_drain_ends_training_after_its_step_and_it_goes_on_from_there(
     server: Served, tmp_path: Path
 ) -> None:
     rules = small_rules(items=4, attempts=2, training={**RULES.training, "epochs": 40})
@@ -98,10 +104,15 @@ async def test_a_stop_or_a_drain_ends_training_after_its_step_and_it_goes_on_fro
         assert [event.reason async for event in session.stream(name) if isinstance(event, Halted)] == [stop.reason]
 
         session.go(by="ada", campaign=CAMPAIGN)
-        drain, again = await halted(session.stream(name), session, "drain", after=left.step)
+        spent, again = await halted(session.stream(name), session, "budget", after=left.step)
+        assert "budget of tokens" in spent.reason
+        assert session.status(name).status is Status.STOPPED
+        assert again > left.step
+
+        drain, last = await halted(session.stream(name, budget=Budget()), session, "drain", after=again)
         assert "goes on from its last step" in drain.reason
         assert session.status(name).status is Status.PARKED
-        assert again > left.step
+        assert last > again
         steps = [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
         assert steps == list(range(len(steps))), "no step was done twice"
         assert [row.id for row in due(session)] == [name], "nobody works on it"
