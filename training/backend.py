@@ -13,7 +13,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -204,7 +204,7 @@ class LocalBackend:
         if error is None and run.died() >= DEATHS:
             error = (
                 f"The trainer was ended by {_ended_by(result)} {DEATHS} times in a row without finishing another "
-                "step. Where the system ran out of memory, give it more, or smaller batches."
+                f"step. {_ADVICE.get(result.status, '') or _tail(result)}".strip()
             )
         if error is not None:
             run.fail(error)
@@ -290,6 +290,16 @@ def _check_same(run: RunDir, job: TrainJob, data: bytes) -> None:
             )
 
 
+_ADVICE: Mapping[int, str] = {
+    signal.SIGKILL: "The system may have run out of memory: give it more, or smaller batches.",
+    signal.SIGXCPU: "It ran out of CPU time: give it more, or fewer datums.",
+}
+
+
+def _tail(result: Result) -> str:
+    return result.stderr.decode(errors="replace").strip()[-500:]
+
+
 def _ended_by(result: Result) -> str:
     """The signal's name, or the exit status."""
     if result.ending is not Ending.SIGNALLED:
@@ -302,7 +312,6 @@ def _ended_by(result: Result) -> str:
 
 def _why(result: Result) -> str | None:
     """What to record for a process that ended without a final status; none where it may be tried again."""
-    tail = result.stderr.decode(errors="replace").strip()[-500:]
     match result.ending:
         case Ending.TIMED_OUT:
             return (
@@ -315,6 +324,6 @@ def _why(result: Result) -> str | None:
         case Ending.SCRATCH_LIMIT:
             return "The trainer wrote more than its limit. Give it more, or keep fewer checkpoints."
         case Ending.EXITED if result.status not in (0, 3):
-            return f"The trainer exited with status {result.status} before it began. {tail}"
+            return f"The trainer exited with status {result.status} before it began. {_tail(result)}"
         case _:
             return None
