@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+from langgraph.errors import GraphInterrupt
 from langgraph.graph import END, START, StateGraph
 from pydantic import JsonValue
 from typing_extensions import TypedDict
@@ -177,6 +178,9 @@ def _guard(spec: NodeSpec) -> Callable[..., Any]:
                 update = await spec.run(state, runtime.override(context=narrow(services, spec.name, spec.needs)))
                 describe(current, update)
             check_lease(services)  # what an overtaken run came to stays out of the checkpoints
+        except GraphInterrupt:  # a question to a person, or a job to wait for
+            check_lease(services)
+            raise
         except LimitReached as limit:
             given_up = let_go(spec.name, limit)
             if given_up is None:

@@ -107,6 +107,7 @@ class Run:
                 self._became(Status.FAILED, f"{type(error).__name__}: {error}")
                 raise
             point("session.paused")
+            check_lease(services)
             snapshot = await graph.aget_state(config)
             if not snapshot.next:
                 yield await self._finish(snapshot.values)

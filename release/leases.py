@@ -61,13 +61,13 @@ class Lease:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._renewed = -math.inf
-        """By the monotonic clock, which stands still for nobody: a process that was paused asks."""
+        """By a clock that runs on while the process or the whole machine sleeps: whoever was paused asks."""
         self.lost = False
         """Whether this process knows that another one took it over."""
 
     def __enter__(self) -> "Lease":
         c = leases_table.c
-        started = time.monotonic()
+        started = _now()
         mine = {**ProcessId.own().model_dump(), "token": self._token, "expires": time.time() + self._seconds}
         with self._db.write() as connection:
             serialise(connection, f"lease {self._campaign}")
@@ -106,7 +106,7 @@ class Lease:
         """
         if self.lost:
             raise self._gone()
-        if time.monotonic() - self._renewed >= TRUSTED * self._seconds:
+        if _now() - self._renewed >= TRUSTED * self._seconds:
             self.renew()
 
     def renew(self) -> None:
@@ -116,7 +116,7 @@ class Lease:
             LeaseLost: see `check`.
         """
         c = leases_table.c
-        started, expires = time.monotonic(), time.time() + self._seconds
+        started, expires = _now(), time.time() + self._seconds
         with self._db.write() as connection:
             renewed = connection.execute(
                 leases_table.update()
@@ -142,3 +142,7 @@ class Lease:
                 return
             except (PawlError, SQLAlchemyError):
                 continue  # the next beat, or the holder's next check, will tell
+
+
+def _now() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
