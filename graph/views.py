@@ -45,8 +45,6 @@ class CampaignStatus(BaseModel):
     spent: Usage
     nano_dollars: int = 0
     """What that cost, in nano-dollars."""
-    nano_dollars: int = 0
-    """What that cost, in nano-dollars."""
 
 
 class Checkpoint(BaseModel):
