@@ -89,7 +89,7 @@ async def halted(events: AsyncGenerator[Event], session: Session, how: str, afte
 async def test_a_stop_a_budget_or_a_drain_ends_training_after_its_step_and_it_goes_on_from_there(
     server: Served, tmp_path: Path
 ) -> None:
-    rules = small_rules(items=4, attempts=2, training={**RULES.training, "epochs": 40})
+    rules = small_rules(items=4, attempts=2, training={**RULES.training, "epochs": 400})
     async with Session(tmp_path, settings=server.settings(), factory=server.factory(Lever.WEIGHTS)) as session:
         name = session.create("labels", rules=rules, seed=SEED, campaign=CAMPAIGN)
         stop, step = await halted(session.stream(name), session, "stop", after=1)
