@@ -43,7 +43,10 @@ class RaceRules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     alpha: float = Field(default=0.05, gt=0.0, lt=1.0)
-    """Chance that a whole campaign of candidates that are no better promotes one."""
+    """Chance that a whole campaign promotes a candidate whose grades are exchangeable with live's on every item.
+
+    It is no bound for one that gains a little nearly always and fails rarely but badly: few items may show no failure.
+    """
     holdout: int = Field(default=32, ge=4)
     """Fresh sealed items of the target; twice as many where the first look is inconclusive but hopeful."""
     regression: int = Field(default=16, ge=0)

@@ -17,8 +17,8 @@ BOOTSTRAP_RESAMPLES = 5_000
 def alpha_of_race(alpha: float, k: int) -> float:
     """The share of a campaign's alpha that its k-th sealed race may spend: ``alpha * 6 / (pi^2 k^2)``.
 
-    The shares sum to alpha over all k (the Basel series), so by the union bound a whole campaign of null candidates
-    promotes one with probability at most alpha, however many it proposes.
+    The shares sum to alpha over all k (the Basel series), so by the union bound a whole campaign of candidates that
+    are exchangeable with live promotes one with probability at most alpha, however many it proposes.
     """
     return alpha * 6.0 / (math.pi**2 * k * k)
 
@@ -55,7 +55,8 @@ def paired_interval(effects: Sequence[float], seed: int, level: float = 0.95) ->
 def sign_flip_pvalue(effects: Sequence[float], seed: int, resamples: int) -> float:
     """One-sided p-value of "the mean effect is above zero", by flipping the signs of paired effects.
 
-    Under the null hypothesis that candidate and live are exchangeable on every item, each sign is a fair coin. Exact
+    Under the null hypothesis that candidate and live are exchangeable on every item, each sign is a fair coin; the
+    test says nothing of effects that are lopsided about a mean of zero. Exact
     where all ``2^n`` flips fit into `resamples`, else sampled, with the observed order counted in, so that the level
     holds either way (Phipson and Smyth 2010).
     """
