@@ -3,10 +3,12 @@
 import asyncio
 import json
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 from pydantic import JsonValue
 
+from ..core.urls import without_secrets
 from ..safety.sandbox.untrusted import parse_untrusted
 from ..safety.telemetry.model_calls import Server
 from .lockstep import Turn
@@ -22,7 +24,7 @@ _EXTRA = "return_token_ids"
 
 
 class NotServed(Exception):
-    """The endpoint can't be reached, or serves nobody: nothing was computed."""
+    """The endpoint can't be reached, or turns the request away: nothing was computed."""
 
 
 class Rejected(Exception):
@@ -34,7 +36,7 @@ class Rejected(Exception):
 
 
 class Unusable(Exception):
-    """Nobody can tell what was computed: no answer in time, or one that can't be read."""
+    """Nobody can tell what was computed: no answer in time, one that can't be read, or a failure on the way to it."""
 
 
 class ModelServer:
@@ -52,6 +54,7 @@ class ModelServer:
             uds=endpoint.socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
         )
         self._key = endpoint.api_key.get_secret_value() if endpoint.api_key else ""
+        self._secrets = [each for each in (self._key, *_secrets_in(endpoint.base_url)) if each]
         self._client = httpx.AsyncClient(
             transport=transport,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
@@ -68,7 +71,7 @@ class ModelServer:
         Raises:
             NotServed: the endpoint is down, or won't serve it.
             Rejected: the request is at fault.
-            Unusable: it did not answer in time, or not in JSON.
+            Unusable: it did not answer in time, not in JSON, or failed while it worked.
         """
         try:
             return await self._send(kind, body, turn)
@@ -111,26 +114,39 @@ class ModelServer:
                 content = json.dumps(body)
                 continue
             if response.status_code != 200:
-                words = self._without_key(data.decode(errors="replace"))[:500]
-                if response.status_code in _AT_FAULT:
-                    raise Rejected(response.status_code, words)
-                raise NotServed(self.unusable(f"status {response.status_code}: {words}"))
+                status, words = response.status_code, self._without_secrets(data.decode(errors="replace"))[:500]
+                if status in _AT_FAULT:
+                    raise Rejected(status, words)
+                raise (NotServed if turned_away(status) else Unusable)(self.unusable(f"status {status}: {words}"))
             return parse_untrusted(bytes(data))
         raise AssertionError
 
     @property
     def _where(self) -> str:
-        return self._endpoint.socket or self._endpoint.base_url
+        return self._endpoint.socket or without_secrets(self._endpoint.base_url)
 
     def _late(self) -> str:
         return f"The model server at {self._where} did not answer within {self._endpoint.timeout_seconds:g} s."
 
     def _unreachable(self, error: Exception) -> str:
-        return f"The model server at {self._where} can't be reached: {error or type(error).__name__}."
+        words = f"The model server at {self._where} can't be reached: {error or type(error).__name__}."
+        return self._without_secrets(words)
 
     def unusable(self, error: Exception | str) -> str:
         """What to tell of an answer that can't be used; a provider that repeats its key is not repeated."""
-        return self._without_key(f"The model server at {self._where} answered what can't be used: {error}.")
+        return self._without_secrets(f"The model server at {self._where} answered what can't be used: {error}.")
 
-    def _without_key(self, words: str) -> str:
-        return words.replace(self._key, "[key]") if self._key else words
+    def _without_secrets(self, words: str) -> str:
+        for secret in self._secrets:
+            words = words.replace(secret, "[key]")
+        return words
+
+
+def turned_away(status: int) -> bool:
+    """Whether an answer of this status tells that nothing was computed; a server that failed may have."""
+    return status < 500 or status == 503
+
+
+def _secrets_in(url: str) -> list[str]:
+    parts = urlsplit(url)
+    return [each for each in (parts.password, *(value for _, value in parse_qsl(parts.query))) if each]

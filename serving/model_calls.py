@@ -9,7 +9,7 @@ from ..safety.telemetry.names import Operation
 from .forwarding import ModelServer, NotServed, Rejected, Unusable
 from .recording import Asked, Kind, at_most, forwarded, recorded
 from .refusal import Refused
-from .session import Session
+from .session import MODEL_FAILED, Session
 
 _OPERATIONS = {Kind.CHAT: Operation.CHAT, Kind.COMPLETION: Operation.TEXT_COMPLETION}
 
@@ -97,4 +97,4 @@ def _reserve(session: Session, most: Usage) -> Hold:
 
 def _failed(session: Session, words: str) -> Refused:
     session.model_error = words
-    return Refused(502, words)
+    return Refused(502, MODEL_FAILED)

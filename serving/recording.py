@@ -24,6 +24,8 @@ from ..core import ModelCall, Usage, Version, canonical_json
 
 _LARGEST_CHOICE = 1024
 _TEMPLATE_TOKENS = 256
+_BEYOND = 8
+"""A reply that tells of more than so many times its bound is wrong; some servers count a little more than was asked."""
 
 
 class Kind(StrEnum):
@@ -172,9 +174,9 @@ class _Logprobs(BaseModel):
 
 
 class _Usage(BaseModel):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cpu_seconds: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    cpu_seconds: float = Field(default=0.0, ge=0.0, le=1e6)
     """Told by the local server alone."""
 
 
@@ -205,8 +207,8 @@ def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue
     """The step that a request, as asked and as forwarded, and its reply make.
 
     Raises:
-        ValueError: the reply isn't an OpenAI completion, answers outside the choices, or has log-probabilities that
-            are no numbers or don't match its tokens.
+        ValueError: the reply isn't an OpenAI completion, answers outside the choices, has log-probabilities that are
+            no numbers or don't match its tokens, or tells no usage that can be: then nobody knows what it took.
     """
     try:
         parsed = _REPLY.validate_python(reply)
@@ -233,7 +235,11 @@ def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue
     if labels and len(labels) != len(choices):
         raise ValueError(f"choices.0.choice_token_ids: {len(labels)} labels where {len(choices)} were offered")
     prompt_ids = answer.prompt_token_ids or parsed.prompt_token_ids or []
-    usage = parsed.usage or _Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(token_ids))
+    usage = _possible(
+        parsed.usage or _Usage(prompt_tokens=len(prompt_ids), completion_tokens=len(token_ids)),
+        text,
+        at_most(kind, body),
+    )
     return ModelCall(
         model=body["model"],
         prompt=body["prompt"] if kind is Kind.COMPLETION else canonical_json(body["messages"]).decode(),
@@ -249,3 +255,17 @@ def recorded(kind: Kind, asked: Asked, body: Mapping[str, Any], reply: JsonValue
             input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, cpu_seconds=usage.cpu_seconds
         ),
     )
+
+
+def _possible(usage: _Usage, text: str, most: Usage) -> _Usage:
+    """The usage, if such an answer can have taken that."""
+    if usage.prompt_tokens == 0 and most.input_tokens > 1:
+        raise ValueError("usage: no tokens of the prompt are counted, and no token ids tell them")
+    if usage.completion_tokens == 0 and text:
+        raise ValueError("usage: no tokens of the answer are counted, and no token ids tell them")
+    if usage.prompt_tokens > _BEYOND * most.input_tokens or usage.completion_tokens > _BEYOND * most.output_tokens:
+        raise ValueError(
+            f"usage: {usage.prompt_tokens} and {usage.completion_tokens} tokens, where at most {most.input_tokens} and "
+            f"{most.output_tokens} are possible"
+        )
+    return usage

@@ -19,6 +19,8 @@ from .lockstep import Ended, Lockstep
 from .refusal import Refused
 from .tools import Tool
 
+MODEL_FAILED = "the model server failed, so that this rollout can't go on"
+
 
 class CallLimits(BaseModel):
     """What one rollout may ask for."""
@@ -69,7 +71,7 @@ class Session:
     calls: int = 0
     tool_calls: dict[str, int] = field(default_factory=dict[str, int])
     model_error: str | None = None
-    """The endpoint's words, once it has failed."""
+    """What the operator is told once the endpoint has failed; the rollout learns neither its address nor its words."""
     trusted_error: PawlError | None = None
     """What a trusted part raised that isn't the candidate's doing: a stop, a spent budget, damaged machinery."""
     closed: bool = False
@@ -106,7 +108,7 @@ class Session:
                 if self.closed:
                     raise Refused(410, "this rollout is over")
                 if self.model_error is not None:
-                    raise Refused(502, self.model_error)
+                    raise Refused(502, MODEL_FAILED)
                 try:
                     yield
                 except Ended:

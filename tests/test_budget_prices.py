@@ -49,6 +49,12 @@ def test_a_model_without_a_known_price_is_refused_and_told_how_to_give_one(url: 
         prices_of(Settings(model_url=url), model)
 
 
+def test_a_refusal_names_no_secrets_of_the_endpoint():
+    with pytest.raises(ConfigurationError, match=r"at https://h:8443/v1 is") as raised:
+        prices_of(Settings(model_url="https://user:SECRET-1@h:8443/v1?api-key=SECRET-2"), "mine")
+    assert "SECRET" not in str(raised.value)
+
+
 def test_a_users_price_counts_and_is_named_by_its_tables_digest(tmp_path: Path):
     price = {"usd_per_million_input": 0.15, "usd_per_million_output": 0.6}
     prices = prices_of(given(tmp_path, mine=price), "mine")

@@ -280,8 +280,21 @@ async def test_a_provider_that_repeats_its_key_is_not_repeated(store):
     upstream.break_when = lambda body: JSONResponse({"error": "Incorrect API key provided: KEY-7"}, 401)
     async with opened(store, upstream) as (_, (session,)):
         status, body = await ask(session)
-        assert (status, "Incorrect API key provided: [key]" in body["error"]["message"]) == (502, True)
+        assert status == 502
+        assert "Incorrect API key provided: [key]" in str(session.model_error)
         assert "KEY-7" not in str(session.model_error)
+        assert "Incorrect" not in str(body)
+
+
+async def test_the_endpoints_address_is_told_to_the_operator_without_its_secrets_and_to_no_rollout(store):
+    url = "http://user:SECRET-1@127.0.0.1:9/v1?api-key=SECRET-2"
+    async with PolicyProxy(Endpoint(base_url=url, base_model="base")) as proxy:
+        session = await proxy.open(version(store, ""), seed=0)
+        replies = [await ask(session) for _ in range(2)]
+        assert [status for status, _ in replies] == [502, 502]
+        assert "127.0.0.1" not in str(replies)
+        assert "http://127.0.0.1:9/v1 " in str(session.model_error)
+        assert "SECRET" not in str(session.model_error)
 
 
 GREEDY = """

@@ -83,18 +83,43 @@ async def test_what_a_call_can_use_is_held_before_it_and_what_it_used_is_settled
 @pytest.mark.parametrize(
     ("reply", "counts"),
     [
-        (JSONResponse({"error": "no"}, 500), False),
+        (JSONResponse({"error": "no"}, 503), False),
+        (JSONResponse({"error": "no"}, 401), False),
+        (JSONResponse({"error": "no"}, 500), True),
+        (JSONResponse({"error": "no"}, 504), True),
         (PlainTextResponse("<html>"), True),
         (JSONResponse({"choices": []}), True),
         ("slow", True),
     ],
 )
-async def test_a_failed_call_counts_in_full_unless_the_server_refused_it(store, tmp_path, reply, counts):
+async def test_a_failed_call_counts_in_full_unless_the_server_turned_it_away(store, tmp_path, reply, counts):
     purse, upstream = Purse(), Upstream()
     upstream.break_when = lambda body: reply
     [found] = await run(store, tmp_path, purse, upstream, timeout_seconds=0.5)
     assert found.stop is RolloutStop.MODEL_FAILED
     assert purse.book == [purse.held[0] if counts else None]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {},
+        {"usage": None},
+        {"usage": {}},
+        {"usage": {"prompt_tokens": 0, "completion_tokens": 0}},
+        {"usage": {"prompt_tokens": -1_000_000, "completion_tokens": -1_000_000}},
+        {"usage": {"prompt_tokens": 8, "completion_tokens": 10**12}},
+        {"usage": {"prompt_tokens": 8, "completion_tokens": 5, "cpu_seconds": -1.0}},
+        {"usage": {"prompt_tokens": 8, "completion_tokens": 5, "cpu_seconds": "nan"}},
+    ],
+)
+async def test_a_reply_that_hides_what_it_took_counts_at_its_bound(store, tmp_path, usage):
+    purse, upstream = Purse(), Upstream()
+    upstream.break_when = lambda body: JSONResponse({"choices": [{"text": "x" * 400}], **usage})
+    [found] = await run(store, tmp_path, purse, upstream)
+    assert found.stop is RolloutStop.MODEL_FAILED
+    assert purse.book == purse.held
+    assert purse.spent > 0
 
 
 async def test_a_call_that_outlives_its_rollout_is_settled_before_the_run_returns(store, tmp_path):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from ...core import ConfigurationError, Settings, Usage
+from ...core.urls import without_secrets
 from .money import NANO
 
 if TYPE_CHECKING:
@@ -201,13 +202,14 @@ def _known(model: str, provider: str | None, url: str | None) -> tuple[TokenPric
 
     table = f"genai-prices {genai_prices.__version__}"
     unpriced = genai_prices.Usage(input_tokens=0, output_tokens=0)
-    where = {"provider_id": provider} if provider is not None else {"provider_api_url": url or ""}
+    address = without_secrets(url or "")
+    where = {"provider_id": provider} if provider is not None else {"provider_api_url": address}
     try:
         found = genai_prices.calc_price(unpriced, model, **cast(Any, where))
     except LookupError as error:
         raise ConfigurationError(
-            f"The price of the model {model!r} at {provider or url} is not known ({table}: {error}), so that what it "
-            "costs could not be counted. Give it in a JSON file and name that by PAWL_PRICES: "
+            f"The price of the model {model!r} at {provider or address} is not known ({table}: {error}), so that what "
+            "it costs could not be counted. Give it in a JSON file and name that by PAWL_PRICES: "
             f'{{"models": {{"{model}": {{"usd_per_million_input": 0.15, "usd_per_million_output": 0.6}}}}}}; '
             "zeros, where it is free. Where it runs on GPUs of your own, set PAWL_GPUS instead."
         ) from error

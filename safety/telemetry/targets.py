@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from ...core.urls import without_secrets
+
 _PROTOCOL = "http/protobuf"
 
 
@@ -49,7 +51,7 @@ def targets(environ: Mapping[str, str]) -> Targets:
     metrics, second = _target(environ, "METRICS")
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     collector = next((environ[name] for name in names if environ.get(name)), "http://localhost:4318")
-    return Targets(traces=traces, metrics=metrics, collector=_without_secrets(collector), complaint=first or second)
+    return Targets(traces=traces, metrics=metrics, collector=without_secrets(collector), complaint=first or second)
 
 
 def captures_content(environ: Mapping[str, str]) -> bool:
@@ -71,9 +73,3 @@ def _target(environ: Mapping[str, str], kind: str) -> tuple[Target, str]:
     if (protocol or _PROTOCOL).strip().lower() != _PROTOCOL:
         return Target.FILE, f"the protocol {protocol} is not spoken here: expected {_PROTOCOL}; writing files"
     return Target.COLLECTOR, ""
-
-
-def _without_secrets(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    host = rest.partition("?")[0].rpartition("@")[2]
-    return f"{scheme}{separator}{host}"
