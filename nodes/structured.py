@@ -12,8 +12,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ..core import PawlError, Usage
-from ..safety.budget import current_spending
+from ..core import Conflict, PawlError, Usage
+from ..safety.budget import LimitReached, Scope, current_spending
+from ..serving.forwarding import turned_away
 
 _ENVELOPE = 1024
 """Tokens of roles, names and the like, around the texts of a request."""
@@ -46,6 +47,10 @@ async def ask(
         check: turns an answer into what the caller wants, or raises ValueError with what is wrong with it.
 
     Whatever the endpoint raises makes the answer unusable; it is never raised again.
+
+    Raises:
+        LimitReached: the campaign's or the day's budget can't pay for it.
+        Conflict: this process may no longer spend.
     """
     form = f"\n\nAnswer with one JSON object of this schema and nothing else:\n{json.dumps(schema.model_json_schema())}"
     failure, earlier = "", ""
@@ -57,6 +62,12 @@ async def ask(
             answer, earlier = await _paid(chat, schema, [SystemMessage(system), HumanMessage(text)], form)
         except ValueError as error:
             failure = _short(error)
+        except Conflict:  # somebody else works on the campaign, or has declared this process lost
+            raise
+        except LimitReached as error:
+            if error.scope in (Scope.CAMPAIGN, Scope.DAY):
+                raise
+            return Unusable(why=_short(error))
         except Exception as error:  # an endpoint may fail in any way its client has a name for
             return Unusable(why=f"{type(error).__name__}: {_short(error)}")
         else:
@@ -80,9 +91,12 @@ async def _paid(
     used: Usage | None = most  # where nobody can tell, the bound counts
     try:
         answer, text, told = await _once(chat, schema, messages, form)
-        used = told or most
-    except (openai.APIStatusError, openai.APIConnectionError) as error:
-        used = most if isinstance(error, openai.APITimeoutError) else None  # turned down, or never reached
+        used = told if told is not None and _possible(told, most) else most
+    except openai.APIStatusError as error:
+        used = None if turned_away(error.status_code) else most
+        raise
+    except openai.APIConnectionError as error:
+        used = most if isinstance(error, openai.APITimeoutError) else None  # never reached
         raise
     finally:
         if used is None:
@@ -114,7 +128,14 @@ async def _once(
 def _used(reply: object) -> Usage | None:
     """What the endpoint says that a call took."""
     told = reply.usage_metadata if isinstance(reply, AIMessage) else None
-    return Usage(input_tokens=told["input_tokens"], output_tokens=told["output_tokens"]) if told else None
+    if not told or min(told["input_tokens"], told["output_tokens"]) < 0:
+        return None
+    return Usage(input_tokens=told["input_tokens"], output_tokens=told["output_tokens"])
+
+
+def _possible(told: Usage, most: Usage) -> bool:
+    """Whether a call can have taken that; an endpoint that tells of less than nothing, or far too much, is wrong."""
+    return 0 < told.input_tokens <= 8 * most.input_tokens and 0 <= told.output_tokens <= 8 * most.output_tokens
 
 
 def _parse(schema: type[_Answer], text: str) -> _Answer:

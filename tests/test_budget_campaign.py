@@ -3,19 +3,36 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
+import openai
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, BaseMessage
+from pydantic import BaseModel
 
-from pawl.core import ConfigurationError, Database, Settings, Usage
+from pawl.core import ConfigurationError, Conflict, Database, Settings, Usage
 from pawl.graph.events import BudgetWarned, Event, Finished, Halted
 from pawl.graph.session import Session
 from pawl.nodes.decision import Lever
 from pawl.nodes.feedback_model import ModelFeedback
 from pawl.nodes.state import StopReason
+from pawl.nodes.structured import Unusable, ask
 from pawl.release import Status
-from pawl.safety.budget import Budget, Charge, EventKind, Leases, Limits, Meter, Prepaid, Scope, paying
+from pawl.safety.budget import (
+    Budget,
+    Charge,
+    EventKind,
+    Hold,
+    Leases,
+    LimitReached,
+    Limits,
+    Meter,
+    Prepaid,
+    Scope,
+    paying,
+)
 from pawl.safety.budget.accounts import balances
 from pawl.safety.budget.limits import Amount, amount_of
 from pawl.safety.budget.meter import COUNTED
@@ -25,6 +42,13 @@ from .feedback_fixtures import dense, evidence, rollouts
 from .session_fixtures import CAMPAIGN, SEED, Served, priced, served
 from .test_bad_input import MODELS, upstream
 from .test_budget import PRICES
+
+
+class Answer(BaseModel):
+    """What a language model is asked for."""
+
+    text: str
+
 
 RULES = small_rules(items=4, attempts=2, approve="auto")
 
@@ -174,16 +198,48 @@ async def test_the_calls_of_the_feedback_agent_are_metered_with_its_model(db: Da
 
 
 async def test_a_call_whose_cost_nobody_tells_counts_at_its_bound(db: Database) -> None:
-    _, spent = await asked(db, Budget(), None, None)
+    _, spent = await asked(db, Budget(), None, (-1_000, -1_000))
     assert spent.output_tokens == 2 * 16_384
     assert spent.input_tokens > 2_000
 
 
 async def test_a_feedback_agent_that_cannot_be_paid_leaves_the_decision_to_the_measurements(db: Database) -> None:
-    reason, spent = await asked(db, Budget(tokens=1_000))
+    reason, spent = await asked(db, Budget(round=Limits(tokens=1_000)))
     assert "By the measurements" in reason
-    assert "--budget-tokens" in reason
+    assert "round.tokens" in reason
     assert spent == Usage()
+
+
+@pytest.mark.parametrize("limit", [Budget(tokens=1_000), Budget(day=Limits(tokens=1_000))])
+async def test_a_used_up_campaign_or_day_halts_also_where_a_language_model_is_asked(
+    db: Database, limit: Budget
+) -> None:
+    with pytest.raises(LimitReached):
+        await asked(db, limit)
+
+
+async def test_a_process_that_may_spend_no_more_is_stopped_where_a_language_model_is_asked() -> None:
+    class Lost:
+        def reserve(self, most: Usage) -> Hold:
+            raise Conflict("the lease was declared lost")
+
+    with paying(Lost()), pytest.raises(Conflict):
+        await ask(chat(), Answer, "", "", lambda answer: answer)
+
+
+@pytest.mark.parametrize(("status", "counts"), [(500, True), (504, True), (503, False), (429, False)])
+async def test_a_language_models_server_that_failed_may_have_computed(db: Database, status: int, counts: bool) -> None:
+    class Failing(GenericFakeChatModel):
+        """A double for an endpoint that fails, in the words of its client."""
+
+        async def ainvoke(self, *_: object, **__: object) -> Any:
+            reply = httpx.Response(status, request=httpx.Request("POST", "http://model"))
+            raise openai.APIStatusError("no", response=reply, body=None)
+
+    charge = Charge("c", 1, "feedback_agent")
+    with Prepaid(Leases(db), charge, lambda: Budget(), PRICES, key="k") as spending, paying(spending):
+        assert isinstance(await ask(Failing(messages=iter(())), Answer, "", "", lambda answer: answer), Unusable)
+    assert (Meter(db).spent("c").tokens > 16_000) is counts
 
 
 def test_the_command_line_sets_and_raises_any_limit(tmp_path: Path) -> None:
