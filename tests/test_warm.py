@@ -25,7 +25,9 @@ from pawl.safety.sandbox import (
     default_sandbox,
     local,
     read_result,
+    seccomp,
 )
+from pawl.safety.sandbox import warm as warm_module
 from pawl.safety.sandbox.warm import Program, WarmSandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -419,6 +421,80 @@ async def test_a_time_out_ends_one_request_alone(warm):
         assert beside.answer == {"boot": boot}
     finally:
         await quick.close()
+
+
+CLONE_PARENT, NR_CLONE = 0x8000, 56
+
+
+@pytest.mark.parametrize("flag", [0, seccomp._BESIDE], ids=["let through", "refused"])
+async def test_a_child_that_is_given_to_the_warm_process_holds_up_nobody(warm, monkeypatch, flag):
+    monkeypatch.setattr(seccomp, "_BESIDE", flag)
+    own = WarmSandbox(warm._sandbox, program(), limits=LIMITS)
+    source = f"""
+found["pid"] = libc.syscall({NR_CLONE}, {CLONE_PARENT | signal.SIGCHLD}, 0, 0, 0, 0)
+if found["pid"] == 0:
+    time.sleep(at)
+    os._exit(0)
+"""
+    try:
+        began, boot = time.monotonic(), (await run(own, ""))["boot"]
+        beside = asyncio.create_task(own.ask({"code": "time.sleep(0.5)"}))
+        given = [(await run(own, source, at=seconds))["pid"] for seconds in (0, 60)]
+        assert all(pid > 0 for pid in given) if flag == 0 else given == [-1, -1]
+        assert (await beside).answer == {"boot": boot}
+        assert (await run(own, ""))["boot"] == boot
+        assert time.monotonic() - began < 8  # the wall clock of one request
+    finally:
+        await own.close()
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(3)"], ids=["answers", "dies"])
+async def test_an_answer_waits_for_no_neighbour(warm, end):
+    await run(warm, "")
+    asked = asyncio.create_task(warm.ask({"code": f"time.sleep(0.4); {end}"}))
+    await asyncio.sleep(0.2)
+    later = asyncio.create_task(warm.ask({"code": "time.sleep(3)"}))
+    done, _ = await asyncio.wait([asked, later], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {asked}
+    assert asked.result().wall_seconds < 2
+    assert (await later).ending is Ending.EXITED
+
+
+async def test_what_a_child_left_at_work_is_counted(warm):
+    source = """
+r, w = os.pipe()
+if os.fork() == 0:
+    while time.process_time() < at: pass
+    os.write(w, b"x")
+    time.sleep(60)
+os.read(r, 1)
+"""
+    reply = await warm.ask({"code": source, "at": 0.6})
+    assert reply.answer is not None
+    assert reply.cpu_seconds > 0.5
+
+
+async def test_a_warm_process_that_hangs_costs_one_request_alone(warm, monkeypatch):
+    monkeypatch.setattr(warm_module, "_GRACE_SECONDS", 0.5)
+    limits = LIMITS.model_copy(update={"wall_seconds": 1})
+    hanging = WarmSandbox(warm._sandbox, program(), limits=limits)
+    try:
+        first = await run(hanging, "found['door'] = sys.argv[2]")
+        for pid in alive(f"{first['door']}\0isolation="):
+            if Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")[1:3] == [b"-I", b"-B"]:
+                os.kill(pid, signal.SIGSTOP)
+        replies = await asyncio.gather(*(hanging.ask({"code": ""}) for _ in range(2)))
+        assert all(reply.answer and reply.answer["boot"] != first["boot"] for reply in replies), replies
+    finally:
+        await hanging.close()
+    hanging = WarmSandbox(
+        warm._sandbox, program("import os, signal; os.register_at_fork(after_in_parent=signal.pause)"), limits=limits
+    )
+    try:
+        reply = await hanging.ask({"code": "time.sleep(60)"})
+        assert (reply.ending, reply.answer) == (Ending.TIMED_OUT, None)
+    finally:
+        await hanging.close()
 
 
 async def test_a_warm_process_that_dies_is_reported_and_the_next_ask_starts_another(warm):

@@ -53,6 +53,11 @@ _FILES = 16_384
 """Files that a child's scratch may hold."""
 _LOOK_SECONDS = 0.25
 """How often what running children hold is looked at."""
+_REAP_SECONDS = 0.02
+"""How often strays are reaped while a namespace is being emptied: it is not empty while one is left."""
+_WAIT_ALL = os.WNOHANG | 0x40000000
+"""Never block, and take children of every kind (__WALL)."""
+_TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = resource.getpagesize()
 
 
@@ -70,8 +75,14 @@ class Child:
     scratch: Path
     init: int = 0
     """The first process of its namespace, with whose end the kernel ends all others; 0 without namespaces."""
+    empty: int = -1
+    """A descriptor that becomes readable when `init` has ended, and with it the namespace."""
     how: str = ""
     """Why it is being ended; empty where it ends by itself."""
+    code: int | None = None
+    """Its wait status, once it was reaped."""
+    cpu_seconds: float = 0.0
+    """What the kernel counted of what was reaped, and what those had used whom nobody waited for."""
 
 
 class Nursery:
@@ -97,25 +108,32 @@ class Nursery:
         poll.register(control, select.POLLIN)
         look = time.monotonic() + _LOOK_SECONDS
         while True:
-            found = dict(poll.poll(1000 * _LOOK_SECONDS if self.children else None))
+            emptying = any(child.code is not None for child in self.children)
+            wait = 1000 * (_REAP_SECONDS if emptying else _LOOK_SECONDS)
+            found = dict(poll.poll(wait if self.children else None))
             wanted = found.pop(control.fileno(), None)  # last, since a new child's descriptors may take old numbers
-            for child in [child for child in self.children if child.ended in found or child.connection in found]:
-                if child.ended in found:
-                    poll.unregister(child.ended)
-                    self.children.remove(child)
-                    self._finish(child)
-                else:
-                    self._end(child, "exited")
-                with contextlib.suppress(KeyError):  # it was, when nobody waited any more
+            for child in self.children:
+                if child.connection in found:
                     poll.unregister(child.connection)
+                    self._end(child, "exited")
+            for child in self._reap():
+                for descriptor in (child.ended, child.empty, child.connection):
+                    with contextlib.suppress(KeyError, ValueError):
+                        poll.unregister(descriptor)
+                self._finish(child)
+            for child in self.children:
+                if child.code is not None and child.ended in found:
+                    poll.unregister(child.ended)
             if wanted is not None:
-                _, handed, _, _ = socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)
+                handed = receive(control)
                 if len(handed) != 2:
                     return
                 child = self._start(*handed)
                 if child is not None:
                     self.children.append(child)
                     poll.register(child.ended, select.POLLIN)
+                    if child.init:
+                        poll.register(child.empty, select.POLLIN)
                     poll.register(child.connection, 0)  # hung up once nobody waits for the answer any more
             now = time.monotonic()
             for child in self.children:
@@ -140,7 +158,8 @@ class Nursery:
             return None
         if pid == 0:
             self._grow(connection, status, scratch)
-        return Child(pid, os.pidfd_open(pid), connection, status, deadline, scratch, init)
+        empty = os.pidfd_open(init) if init else -1
+        return Child(pid, os.pidfd_open(pid), connection, status, deadline, scratch, init, empty)
 
     def _fork(self) -> tuple[int, int]:
         """Fork; with namespaces, a child that is the second process of a new one.
@@ -168,6 +187,7 @@ class Nursery:
         """In the child: become confined, only then read the request, answer it, and leave; returns never."""
         code = 126
         try:
+            close_all_but(connection, status)  # a neighbour's answer would not end while they are open here
             if self.namespaces:
                 launcher.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
                 enter_namespaces(str(scratch), self.scratch_bytes)
@@ -205,20 +225,50 @@ class Nursery:
 
     def _end(self, child: Child, how: str) -> None:
         """End a child early; why is told when it has."""
-        if child.how:
+        if child.how or child.code is not None:
             return
         child.how = how
+        if child.init:
+            self._empty(child)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child.ended, signal.SIGTERM)
+
+    def _empty(self, child: Child) -> None:
+        """End everything in a child's namespace, and count what nobody will be told of."""
+        below = _families()
+        strays = _tree([child.pid, child.init], below) - {child.pid, child.init}
+        child.cpu_seconds += sum(map(_used, strays))
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child.init or child.pid, signal.SIGKILL if self.namespaces else signal.SIGTERM)
+            signal.pidfd_send_signal(child.empty, signal.SIGKILL)
+
+    def _reap(self) -> list[Child]:
+        """Reap whatever has ended, known or not, and return the children of which nothing is left."""
+        gone: list[Child] = []
+        while True:
+            try:
+                pid, code, used = os.wait4(-1, _WAIT_ALL)
+            except ChildProcessError:
+                return gone
+            if pid == 0:
+                return gone
+            for child in [child for child in self.children if pid in (child.pid, child.init)]:
+                if pid == child.pid:
+                    child.code = code
+                    child.cpu_seconds += used.ru_utime + used.ru_stime
+                    if child.init and not child.how:
+                        self._empty(child)
+                else:
+                    child.init = 0
+                if child.code is not None and child.init == 0:
+                    self.children.remove(child)
+                    gone.append(child)
 
     def _finish(self, child: Child) -> None:
-        _, code, used = os.wait4(child.pid, 0)
         words = f" {child.how or 'exited'}"
-        if child.init:
-            os.kill(child.init, signal.SIGKILL)
-            _, _, left = os.wait4(child.init, 0)  # returns when nothing is left in the namespace
-            seconds = used.ru_utime + used.ru_stime + left.ru_utime + left.ru_stime
-            words = f" {code} {seconds:.6f}{words}"
+        if child.empty >= 0:
+            words = f" {child.code} {child.cpu_seconds:.6f}{words}"
+            os.close(child.empty)
         else:  # the supervisor has ended the rest, and told the rest
             trees.remove_tree(child.scratch)
         with contextlib.suppress(OSError):
@@ -229,7 +279,7 @@ class Nursery:
     def _look(self) -> None:
         """End children that hold more than they may."""
         below = _families()
-        for child in self.children:
+        for child in [child for child in self.children if child.code is None]:
             if sum(map(_held, _tree([child.pid, child.init or child.pid], below))) > self.memory:
                 self._end(child, "memory_limit")
             elif not self.namespaces and written(child.scratch) > self.scratch_bytes:
@@ -298,6 +348,22 @@ def supervise(status: int, connection: int) -> None:
     launcher.finish(status, True, os.waitpid(child, 0)[1])
 
 
+def receive(control: socket.socket) -> list[int]:
+    """Descriptors that the parent passed, none of which a program that is executed inherits."""
+    _, rights, _, _ = control.recvmsg(1, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
+    data = b"".join(data for level, kind, data in rights if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS))
+    return list(struct.unpack(f"{len(data) // 4}i", data))
+
+
+def close_all_but(*keep: int) -> None:
+    """Close every descriptor but standard ones and these."""
+    start = 3
+    for descriptor in sorted(keep):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, 1 << 20)
+
+
 def answer(module: ModuleType, connection: int, scratch: Path) -> None:
     """Read the request, and write the answer: JSON and a blob, each after its length."""
     with socket.socket(fileno=connection) as peer:
@@ -341,6 +407,15 @@ def _tree(roots: list[int], below: dict[int, list[int]]) -> set[int]:
     for pid in found:
         found += below.get(pid, [])
     return set(found)
+
+
+def _used(pid: int) -> float:
+    """CPU seconds of a process and those that it waited for."""
+    try:
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICK
 
 
 def _held(pid: int) -> int:

@@ -17,6 +17,8 @@ _LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45
 
 _NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET."""
+_BESIDE = 0x8000
+"""CLONE_PARENT, by which a program gives its trusted parent a child that this one knows nothing of."""
 
 _ALWAYS = {
     "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440, "kcmp": 312,
@@ -78,7 +80,7 @@ def assemble(*, shared: bool, connect: bool, loopback: bool = False, nested: boo
     code += [_jump(_AT_LEAST, _X32_BIT, 0, 1, load=0), _end(_ERRNO | _EPERM)]
     code += [_refuse(number) for name, number in _ALWAYS.items() if not (nested and name in _TO_NEST)]
     code += [_refuse(_CLONE3, _ENOSYS)]  # its flags lie in memory, out of a filter's sight; libc then uses clone
-    code += [_when(_CLONE, _jump(_ANY_BIT, _NAMESPACE_FLAGS, 1, 0, load=_argument(0)), *_allow_else_refuse())]
+    code += [_when(_CLONE, _jump(_ANY_BIT, _NAMESPACE_FLAGS | _BESIDE, 1, 0, load=_argument(0)), *_allow_else_refuse())]
     unix_stream = (
         _jump(_EQUAL, _AF_UNIX, 0, 4, load=_argument(0)),
         _op(_LOAD, _argument(1)),

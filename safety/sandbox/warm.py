@@ -113,6 +113,8 @@ class WarmSandbox:
         self._starting = asyncio.Lock()
         self._control: socket.socket | None = None
         self._run: asyncio.Task[Result] | None = None
+        self._silent: asyncio.Task[Result] | None = None
+        """The warm process that was last ended because it didn't answer."""
         self._work: Path | None = None
 
     async def ask(self, request: dict[str, JsonValue], blob: bytes = b"") -> Reply:
@@ -141,12 +143,15 @@ class WarmSandbox:
 
     async def close(self) -> None:
         """End the warm process with all its children, and remove its folder."""
+        await self._close(patience=10)
+
+    async def _close(self, *, patience: float) -> None:
         control, run, work = self._control, self._run, self._work
         self._control = self._run = self._work = None
         if control is not None:
             control.close()
         if run is not None:
-            await asyncio.wait([run], timeout=10)
+            await asyncio.wait([run], timeout=patience)
             run.cancel()
             await asyncio.gather(run, return_exceptions=True)
         if work is not None:
@@ -167,7 +172,9 @@ class WarmSandbox:
                 words = (await said.read()).decode(errors="replace")
         except TimeoutError:
             words = "it doesn't answer"
-            await self.close()
+            if run is self._run:
+                self._silent = run
+                await self._close(patience=0)
         finally:
             listening.close()
         parts = words.split()
@@ -233,6 +240,8 @@ class WarmSandbox:
         name = f"The warm process {self._program.module}"
         if words.startswith(_NO_ROOM):
             return _Lost(f"{name} could not give a request its own sandbox: {words}.", None)
+        if run is not None and run is self._silent:
+            return _Lost(f"{name} did not answer in time.", Ending.TIMED_OUT)
         if words and not words.startswith("ok"):
             words = f"{name} could not give a request its own sandbox: {words}."
             return SandboxUnavailable(f"{words} See `pawl doctor` for what works here.")
