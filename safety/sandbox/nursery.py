@@ -282,7 +282,7 @@ class Nursery:
         for child in [child for child in self.children if child.code is None]:
             if sum(map(_held, _tree([child.pid, child.init or child.pid], below))) > self.memory:
                 self._end(child, "memory_limit")
-            elif not self.namespaces and written(child.scratch) > self.scratch_bytes:
+            elif not self.namespaces and trees.written(child.scratch, self.scratch_bytes, _FILES) > self.scratch_bytes:
                 self._end(child, "scratch_limit")
 
 
@@ -379,16 +379,6 @@ def answer(module: ModuleType, connection: int, scratch: Path) -> None:
 def _mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     words = [None if word is None else ctypes.c_char_p(word.encode()) for word in (source, target, kind, data)]
     launcher.call(f"mount {target}", _NR_MOUNT, *words[:3], ctypes.c_ulong(flags), words[3])
-
-
-def written(folder: Path) -> int:
-    """Bytes on disk below a folder; more files than a scratch may hold count as endless."""
-    total = 0
-    for count, (_, _, found) in enumerate(trees.entries(folder)):
-        total += found.st_blocks * 512
-        if count > _FILES:
-            return sys.maxsize
-    return total
 
 
 def _families() -> dict[int, list[int]]:

@@ -11,13 +11,13 @@ import fcntl
 import os
 import stat
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ...core import SandboxUnavailable
-from .trees import entries
+from .trees import Moved, entries
 
 FIRST, COUNT = 60_928, 256
 GROUP = FIRST - 1
@@ -40,9 +40,10 @@ class DedicatedUser:
         A file of several names stays whose it is: one of them may lie elsewhere.
         """
         _give(folder, self.id)
-        for descriptor, name, found in entries(folder):
-            if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
-                os.chown(name, self.id, self.id, dir_fd=descriptor, follow_symlinks=False)
+        with suppress(Moved):  # by another run that may write here, too
+            for descriptor, name, found in entries(folder):
+                if stat.S_ISDIR(found.st_mode) or found.st_nlink == 1:
+                    os.chown(name, self.id, self.id, dir_fd=descriptor, follow_symlinks=False)
 
     def share(self, socket: Path) -> None:
         """Let dedicated users connect to a socket of Pawl."""

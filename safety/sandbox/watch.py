@@ -1,8 +1,8 @@
 """The controller's eye on a running tree of processes: what it holds in memory, and what it has written.
 
-A look is taken four times a second, less often where it takes long, so that what a program can do between two looks
-goes over its limit unseen: memory and disk bandwidth times a quarter of a second. Memory is watched only where no
-control group bounds it.
+A look is taken four times a second, less often where it takes longer than that, and what a look takes is bounded by
+the number of files. So what a program can do between two looks goes over its limit unseen: memory and disk bandwidth
+times a quarter of a second. Memory is watched only where no control group bounds it.
 """
 
 import asyncio
@@ -13,11 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .protocol import Ending, Limits
-from .trees import entries
+from .trees import written
 
-_SECONDS, _SHARE = 0.25, 0.05
-_ENTRY = 4096
-"""The least that a file counts for: an empty one takes up an inode, of which a disk has few."""
+_SECONDS = 0.25
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -41,7 +39,7 @@ async def watch_tree(
             return Ending.MEMORY_LIMIT
         if await asyncio.to_thread(_written, places, pids, limits.scratch_bytes) > limits.scratch_bytes:
             return Ending.SCRATCH_LIMIT
-        await asyncio.sleep(max(_SECONDS, (time.monotonic() - began) / _SHARE))
+        await asyncio.sleep(max(_SECONDS, time.monotonic() - began))
 
 
 def over_scratch(folders: Iterable[Path], limits: Limits) -> bool:
@@ -81,11 +79,9 @@ def _written(folders: Iterable[Path], pids: Iterable[int], limit: int) -> int:
     """Bytes on disk below folders, and of removed files that are still open; stops counting above the limit."""
     total = 0
     for folder in folders:
-        for _, _, found in entries(folder):
-            total += max(_ENTRY, found.st_blocks * 512)
-            closed = stat.S_ISDIR(found.st_mode) and found.st_mode & 0o500 != 0o500 and os.getuid() != 0
-            if total > limit or closed:  # what is in a closed folder can't be told
-                return limit + 1
+        total += written(folder, limit)
+        if total > limit:
+            return total
     return total + _removed(pids)
 
 
