@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from triton.runtime.interpreter import InterpretedFunction
 
 from . import interpret
@@ -33,7 +33,8 @@ def run(request: dict[str, Any], blob: bytes, scratch: Path) -> tuple[dict[str, 
     """Answer a request for outputs (`cases`) and launches (`traces`).
 
     Returns:
-        For each case and each trace either its answer or `{"error": [code, detail]}`; outputs as safetensors.
+        For each case and each trace either its answer or `{"error": [code, detail]}`, and for each case also what it
+        did; outputs as safetensors.
     """
     try:
         function = _import(request["source"], scratch)
@@ -42,15 +43,17 @@ def run(request: dict[str, Any], blob: bytes, scratch: Path) -> tuple[dict[str, 
     tensors = load(blob) if blob else {}
     outputs: dict[str, torch.Tensor] = {}
     cases: list[dict[str, Any]] = []
+    courses: list[dict[str, Any]] = []
     for index, case in enumerate(request["cases"]):
         inputs = {name.split("/", 1)[1]: t for name, t in tensors.items() if name.startswith(f"{index}/")}
+        courses.append({"steps": [], "operators": []})
         try:
-            outputs[str(index)] = _output(_call(function, build(case, inputs)))
+            outputs[str(index)] = _output(_observed(function, build(case, inputs), courses[-1]))
             cases.append({})
         except Rejected as rejected:
             cases.append({"error": [rejected.code, str(rejected)]})
     traces = [_answer_trace(function, trace) for trace in request["traces"]]
-    return {"cases": cases, "traces": traces}, save(outputs) if outputs else b""
+    return {"cases": cases, "courses": courses, "traces": traces}, save(outputs) if outputs else b""
 
 
 def warm_up() -> None:
@@ -98,6 +101,28 @@ def _call(function: Any, data: Any) -> Any:
         raise Rejected("memory", "out of memory") from None
     except BaseException as error:
         raise Rejected("crash", _tail(error)) from None
+
+
+def _observed(function: Any, data: Any, course: dict[str, Any]) -> Any:
+    """Call on real tensors, and note each kind of launch and operator once."""
+    run_kernel = InterpretedFunction.run
+
+    def noted(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        if not warmup:
+            step = _step(self, args, kwargs)
+            if step not in course["steps"]:
+                course["steps"].append(step)
+        with _disable_current_modes():  # the interpreter's own operators
+            run_kernel(self, *args, grid=grid, warmup=warmup, **kwargs)
+
+    operators = _Operators()
+    InterpretedFunction.run = noted
+    try:
+        with operators:
+            return _call(function, data)
+    finally:
+        InterpretedFunction.run = run_kernel
+        course["operators"] = list(dict.fromkeys(operator["name"] for operator in operators.seen))
 
 
 def _output(value: Any) -> torch.Tensor:
@@ -182,6 +207,18 @@ def _launch(
         "arguments": {name: _describe(value, storages) for name, value in arguments.items() if name not in fixed},
         "constexprs": {name: getattr(arguments[name], "value", arguments[name]) for name in sorted(fixed)},
         "options": {name: value for name, value in sorted(options.items()) if isinstance(value, (int, str, bool))},
+    }
+
+
+def _step(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What of a launch doesn't depend on size."""
+    arguments, _ = interpret.bind(kernel, args, kwargs)
+    fixed = {name: getattr(arguments[name], "value", arguments[name]) for name in interpret.constexprs(kernel)}
+    given = {name: value for name, value in arguments.items() if name not in fixed}
+    return {
+        "kernel": kernel.fn.__name__,
+        "types": {n: str(v.dtype).removeprefix("torch.") for n, v in given.items() if isinstance(v, torch.Tensor)},
+        "words": {name: value for name, value in fixed.items() if isinstance(value, str)},
     }
 
 

@@ -1,7 +1,7 @@
 """Grades a submission's output against the fp64 reference; runs on the trusted side, on bytes."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ def measure(
         The case's sizes, and either `error` ([code, detail]) or `relative_l2`, `largest` (absolute error) and
         `missed` (elements outside the tolerance, a count that must be 0).
     """
-    case: dict[str, JsonValue] = variant.model_dump(mode="json", exclude={"precision", "problem"})
+    case = _sizes(variant)
     reference = problem.reference(variant, inputs)
     detail: JsonValue = None
     if output is None:
@@ -46,12 +46,23 @@ def measure(
     }
 
 
+def failed(variant: Variant, failure: FailureClass, detail: str) -> dict[str, JsonValue]:
+    """The case of a run that gave no output: its sizes, and `error`."""
+    case = _sizes(variant)
+    case["error"] = [failure.value, detail]
+    return case
+
+
+def _sizes(variant: Variant) -> dict[str, JsonValue]:
+    return variant.model_dump(mode="json", exclude={"precision", "problem"})
+
+
 def verdict(case: Mapping[str, JsonValue], tolerance: Tolerance) -> tuple[FailureClass, str] | None:
-    """Why a measured case fails the contract, or none."""
+    """Why a case of `measure` or `failed` fails the contract, or none."""
     where = f"n={case['n']}, dim={case['dim']}, hidden={case['hidden']}, {case['distribution']}"
-    failed = case.get("error")
-    if isinstance(failed, list):
-        return FailureClass(str(failed[0])), f"{failed[1]} ({where})"
+    if "error" in case:
+        code, detail = cast("list[str]", case["error"])
+        return FailureClass(code), f"{detail} ({where})"
     if case["missed"]:
         return FailureClass.WRONG_RESULT, (
             f"{case['missed']} elements differ from the reference by more than {tolerance.atol} + {tolerance.rtol} "

@@ -32,6 +32,8 @@ class FailureClass(StrEnum):
     SHARED_MEMORY = "shared-memory"
     REGISTERS = "registers"
     SPILLS = "spills"
+    UNCHECKED = "unchecked"
+    """At the variant's size it runs other kernels or operators than in any run whose output was checked."""
     IMPOSSIBLE = "impossible"
     """Estimated below what the arithmetic and the traffic of the problem allow: some work was left out."""
 

@@ -8,19 +8,37 @@ The submission's own code runs in the sandbox alone, sees inputs and returns byt
 compiled and counted are its `@triton.jit` functions, in processes that execute nothing else of it. Every step is
 cached by what it depends on: correctness by the source but for what the interpreter ignores, a compilation by the
 kernel, its types and options, a count by the kernel and its launch.
+
+That a kernel is right is measured where it can't reach. Its time rests on what its own process tells of its launches at
+the variant's size, held against what the runs that were checked did: the same kernels, in the same order, on the same
+types, with the same constexprs that are words, and only operators that those runs used. Open is the rest: sizes are
+told, so a submission may do less at a size that isn't checked through the same kernels, give them smaller tensors, or
+tell of launches that it doesn't make; so may a `@triton.jit` function that attacks the interpreter while it is counted.
 """
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..core import derive_seed, digest_bytes, digest_json
 from ..safety.sandbox import Sandbox
 from ..safety.telemetry import names, span
+from .answers import (
+    CasesAnswer,
+    CompileAnswer,
+    CountAnswer,
+    Course,
+    Failure,
+    Trace,
+    TraceAnswer,
+    Untrusted,
+    read_answer,
+    unreadable,
+)
 from .cache import JsonCache
 from .device import H100, perturbed
 from .estimate import PERTURBATIONS, crude_us, estimate_launch, estimate_operator, occupancy
@@ -28,13 +46,17 @@ from .extract import extract_kernels, interpreted_source
 from .launches import compile_job
 from .problem import KernelProblem, Precision, Variant
 from .report import FailureClass, Launch, Report, Status
-from .trimul import find_problem
+from .trimul import PROBLEMS, find_problem
 from .warm import ChildLimits, KernelProcess, Mode
 
-VERSION = "1"
+VERSION = "2"
 """Part of every cache's key; raise it with any change that moves a figure or an outcome."""
 
+REPORT_BYTES = 4 << 20
+"""What an answer may have beside the outputs of the cases."""
+
 Json = dict[str, Any]
+T = TypeVar("T", bound=BaseModel)
 
 
 class ShapesReport(BaseModel):
@@ -53,6 +75,14 @@ class Rejection(Exception):
     def __init__(self, failure: FailureClass, reason: str) -> None:
         super().__init__(reason)
         self.failure = failure
+
+
+class Checked(Untrusted):
+    """The runs whose outputs were checked."""
+
+    cases: tuple[dict[str, JsonValue], ...]
+    """As `grade.measure` and `grade.failed` give them."""
+    courses: tuple[Course, ...]
 
 
 class Verifier:
@@ -77,7 +107,7 @@ class Verifier:
         """
         limits = limits or ChildLimits()
         self._cache = JsonCache(cache, shared_cache)
-        self._processes = {mode: KernelProcess(sandbox, mode, limits, workers) for mode in Mode}
+        self._processes = {mode: KernelProcess(sandbox, mode, limits, workers, _answer_bytes()) for mode in Mode}
         self._slots = asyncio.Semaphore(workers)
         self._pending: dict[str, asyncio.Future[JsonValue]] = {}
 
@@ -89,7 +119,7 @@ class Verifier:
             SandboxUnavailable: the processes don't start.
         """
         problem = find_problem(variant.problem)
-        key: JsonValue = [digest_bytes(source.encode()), variant.model_dump(mode="json")]
+        key: JsonValue = [digest_bytes(source.encode(errors="surrogatepass")), variant.model_dump(mode="json")]
 
         async def work() -> JsonValue:
             return (await self._verify(problem, source, variant)).model_dump(mode="json")
@@ -121,9 +151,10 @@ class Verifier:
         floor = 1e6 * max(problem.flops(variant) / H100.half_flops, problem.least_bytes(variant) / 3.35e12)
         try:
             kernels = _kernels(source)
-            correctness = await self._correctness(problem, interpreted_source(source))
+            checked = await self._checked(problem, interpreted_source(source))
+            correctness = list(checked.cases)
             _check_correctness(problem, correctness, variant.precision)
-            return await self._estimate(problem, source, kernels, variant, floor, correctness)
+            return await self._estimate(problem, source, kernels, variant, floor, checked)
         except Rejection as rejection:
             return Report(
                 status=Status.REJECTED,
@@ -134,15 +165,18 @@ class Verifier:
                 device=H100.name,
             )
 
-    async def _correctness(self, problem: KernelProblem, source: str) -> list[dict[str, JsonValue]]:
+    async def _checked(self, problem: KernelProblem, source: str) -> Checked:
         key: JsonValue = [problem.name, digest_bytes(source.encode())]
-        found = await self._once("correctness", key, lambda: self._run_cases(problem, source))
-        return cast("list[dict[str, JsonValue]]", _unless_error(found))
 
-    async def _run_cases(self, problem: KernelProblem, source: str) -> JsonValue:
+        async def work() -> JsonValue:
+            return (await self._run_cases(problem, source)).model_dump(mode="json")
+
+        return _unless_failed(read_answer(Checked, await self._once("correctness", key, work)))
+
+    async def _run_cases(self, problem: KernelProblem, source: str) -> Checked | Failure:
         from safetensors.numpy import load, save
 
-        from .grade import measure
+        from .grade import failed, measure
 
         digest = digest_bytes(source.encode())
         cases = problem.correctness(Precision.FP32)
@@ -151,19 +185,22 @@ class Verifier:
         plans: JsonValue = [problem.arguments(variant) for variant in cases]
         request: dict[str, JsonValue] = {"kind": "candidate", "source": source, "cases": plans, "traces": []}
         answer, outputs = await self._ask(Mode.INTERPRET, request, blob)
-        if "error" in answer:
-            return answer
+        told = read_answer(CasesAnswer, answer)
+        if isinstance(told, Failure):
+            return told
+        if not len(told.cases) == len(told.courses) == len(cases):
+            return unreadable(f"{len(told.cases)} cases, expected {len(cases)}")
         try:
             arrays = load(outputs) if outputs else {}
-            failures = cast("list[dict[str, JsonValue]]", answer["cases"])
-            return [
-                failure | variant.model_dump(mode="json", exclude={"precision", "problem"})
-                if "error" in failure
+            found = [
+                failed(variant, *case.error)
+                if isinstance(case, Failure)
                 else measure(problem, variant, given, arrays.get(str(index)))
-                for index, (variant, given, failure) in enumerate(zip(cases, inputs, failures, strict=True))
+                for index, (variant, given, case) in enumerate(zip(cases, inputs, told.cases, strict=True))
             ]
-        except Exception as error:  # an answer that the submission's process forged or broke
-            return {"error": ["bad-output", f"the answer can't be read: {type(error).__name__}: {error}"[:400]]}
+        except Exception as error:  # outputs that the submission's process forged or broke
+            return unreadable(f"{type(error).__name__}: {error}")
+        return Checked(cases=tuple(found), courses=told.courses)
 
     async def _estimate(
         self,
@@ -172,14 +209,15 @@ class Verifier:
         kernels: dict[str, str],
         variant: Variant,
         floor: float,
-        correctness: list[dict[str, JsonValue]],
+        checked: Checked,
     ) -> Report:
         trace = await self._trace(problem, source, variant)
-        launches = cast("list[Json]", trace["launches"])
+        launches = cast("list[Json]", trace.model_dump(mode="json")["launches"])
         unknown = sorted({launch["kernel"] for launch in launches} - set(kernels))
         if unknown or not launches:
             seen = f"kernels {unknown} are no plain @triton.jit functions of the module" if unknown else "none launched"
             raise Rejection(FailureClass.NO_TRITON_KERNEL, f"expected launches of @triton.jit functions; {seen}")
+        _check_course(trace.course, checked.courses)
         compiled = await asyncio.gather(*(self._compiled(kernels[launch["kernel"]], launch) for launch in launches))
         for launch, resources in zip(launches, compiled, strict=True):
             _check_resources(launch["kernel"], resources)
@@ -193,7 +231,7 @@ class Verifier:
                 estimate_launch(launch["kernel"], launch["grid"], counts, resources, size, device)
                 for launch, counts, resources, size in zip(launches, counted, compiled, sizes, strict=True)
             ]
-            return estimated + [estimate_operator(operator, device) for operator in trace["operators"]]
+            return estimated + [estimate_operator(operator.model_dump(), device) for operator in trace.operators]
 
         parts = times(H100)
         whole = math.fsum(part.time_us for part in parts)
@@ -205,7 +243,7 @@ class Verifier:
         grids = [math.prod(launch["grid"]) for launch in launches]
         return Report(
             status=Status.ACCEPTED,
-            correctness=correctness,
+            correctness=list(checked.cases),
             launches=parts,
             time_us=whole,
             crude_us=crude_us(list(zip(grids, counted, sizes, strict=True)), len(parts), H100),
@@ -216,32 +254,37 @@ class Verifier:
             device=H100.name,
         )
 
-    async def _trace(self, problem: KernelProblem, source: str, variant: Variant) -> Json:
+    async def _trace(self, problem: KernelProblem, source: str, variant: Variant) -> Trace:
         specs = {name: spec.model_dump(mode="json") for name, spec in problem.specs(variant).items()}
         plan: Json = {"specs": specs, "arguments": problem.arguments(variant)}
         request: Json = {"kind": "candidate", "source": source, "cases": [], "traces": [plan]}
 
         async def work() -> JsonValue:
-            answer, _ = await self._ask(Mode.INTERPRET, request)
-            return answer if "error" in answer else cast("list[JsonValue]", answer["traces"])[0]
+            told = read_answer(TraceAnswer, (await self._ask(Mode.INTERPRET, request))[0])
+            return (told if isinstance(told, Failure) else told.traces[0]).model_dump(mode="json")
 
-        return cast("Json", _unless_error(await self._once("trace", request, work)))
+        return _unless_failed(read_answer(Trace, await self._once("trace", request, work)))
 
     async def _compiled(self, module: str, launch: Json) -> dict[str, int]:
-        return cast("dict[str, int]", await self._kernel("compile", Mode.COMPILE, module, compile_job(module, launch)))
+        try:
+            job = compile_job(module, launch)
+        except (TypeError, ValueError) as error:
+            raise Rejection(FailureClass.COMPILE_ERROR, f"{launch['kernel']}: {error}") from None
+        return cast("dict[str, int]", await self._kernel("compile", CompileAnswer, module, job))
 
     async def _counted(self, module: str, launch: Json) -> Json:
         job = {part: value for part, value in launch.items() if part != "options"}
-        return cast("Json", await self._kernel("count", Mode.INTERPRET, module, job))
+        return await self._kernel("count", CountAnswer, module, job)
 
-    async def _kernel(self, kind: str, mode: Mode, module: str, job: Json) -> JsonValue:
+    async def _kernel(self, kind: str, model: type[CompileAnswer | CountAnswer], module: str, job: Json) -> Json:
+        mode = Mode.COMPILE if model is CompileAnswer else Mode.INTERPRET
         request: Json = {"kind": kind, "source": module, "jobs": [job]}
 
         async def work() -> JsonValue:
-            answer, _ = await self._ask(mode, request)
-            return answer if "error" in answer else cast("list[JsonValue]", answer["answers"])[0]
+            return read_answer(model, (await self._ask(mode, request))[0]).model_dump(mode="json")
 
-        return _unless_error(await self._once(kind, request, work), job["kernel"])
+        told = _unless_failed(read_answer(model, await self._once(kind, request, work)), job["kernel"])
+        return _unless_failed(told.answers[0], job["kernel"]).model_dump(mode="json")
 
     async def _ask(self, mode: Mode, request: Json, blob: bytes = b"") -> tuple[Json, bytes]:
         async with self._slots:
@@ -291,12 +334,47 @@ def _depends_on_load(value: JsonValue) -> bool:
     )
 
 
-def _unless_error(answer: JsonValue, where: str = "") -> JsonValue:
-    if isinstance(answer, dict) and isinstance(answer.get("error"), list):
-        code, detail = cast("list[str]", answer["error"])
-        known = code in set(FailureClass)
-        raise Rejection(FailureClass(code) if known else FailureClass.CRASH, f"{where}: {detail}" if where else detail)
-    return answer
+def _unless_failed(told: T | Failure, where: str = "") -> T:
+    if isinstance(told, Failure):
+        code, detail = told.error
+        raise Rejection(code, f"{where}: {detail}" if where else detail)
+    return told
+
+
+def _answer_bytes() -> int:
+    """The outputs of any problem's cases take less than all that a run of them moves; twice that, for fp64."""
+    outputs = (math.fsum(map(each.least_bytes, each.correctness(Precision.FP32))) for each in PROBLEMS.values())
+    return REPORT_BYTES + 2 * math.ceil(max(outputs))
+
+
+def _check_course(traced: Course, checked: Sequence[Course]) -> None:
+    """Refuse what runs at the variant's size as no checked run did.
+
+    Which kernels run may depend on the size, and how often, but the order in which they first run must be that of a
+    checked run. Operators may come and go with the mask and the strides: each must be of some checked run, and those
+    that every checked run needed must be there.
+    """
+    if traced.steps not in [course.steps for course in checked]:
+        runs = " or ".join(sorted({_order(course) for course in checked}))
+        raise Rejection(
+            FailureClass.UNCHECKED, f"it launches {_order(traced)}, where outputs were checked it launches {runs}"[:800]
+        )
+    used = [set(course.operators) for course in checked]
+    strange = sorted(set(traced.operators) - set[str]().union(*used))
+    missing = sorted(set[str].intersection(*used) - set(traced.operators))
+    if strange or missing:
+        raise Rejection(
+            FailureClass.UNCHECKED,
+            f"against the runs that were checked, operators {strange} are new, {missing} missing"[:800],
+        )
+
+
+def _order(course: Course) -> str:
+    steps = (
+        f"{step.kernel}({', '.join([*map(':'.join, step.types.items()), *map('='.join, step.words.items())])})"
+        for step in course.steps
+    )
+    return ", ".join(steps) or "nothing"
 
 
 def _check_correctness(problem: KernelProblem, cases: list[dict[str, JsonValue]], precision: Precision) -> None:

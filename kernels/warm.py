@@ -11,7 +11,6 @@ from ..safety.sandbox.warm import Program, Reply, WarmSandbox
 
 _BUNDLE = ("worker.py", "interpret.py", "candidate.py", "counting.py", "aot.py")
 """What the sandbox gets of Pawl: these files, as the package `pawl_worker`."""
-_ANSWER_BYTES = 1 << 30
 
 
 class Mode(StrEnum):
@@ -34,7 +33,10 @@ class ChildLimits(BaseModel):
 class KernelProcess:
     """A warm process of one mode, which answers each request in a child of its own."""
 
-    def __init__(self, sandbox: Sandbox, mode: Mode, limits: ChildLimits, at_once: int) -> None:
+    def __init__(
+        self, sandbox: Sandbox, mode: Mode, limits: ChildLimits, at_once: int, answer_bytes: int = 32 << 20
+    ) -> None:
+        """Say what to start; an answer with its outputs may have `answer_bytes`."""
         self._seconds = limits.seconds
         self._warm = WarmSandbox(
             sandbox,
@@ -49,7 +51,7 @@ class KernelProcess:
                 processes=64,
             ),
             at_once=at_once,
-            answer_bytes=min(limits.memory, _ANSWER_BYTES),
+            answer_bytes=answer_bytes,
             use=Use.KERNEL,
         )
         self.cpu_seconds = 0.0
