@@ -34,7 +34,7 @@ def bounded(request, sandbox, monkeypatch):
     """A sandbox whose bounds are the kernel's groups, and one that has to do without."""
     if request.param == "without control groups":
         monkeypatch.setattr(cgroups, "find", lambda: NO_GROUPS)
-    elif len(cgroups.find().places) < 2:
+    elif not {"pids", "memory"} <= set(cgroups.find().places):
         pytest.skip(f"no control groups: {cgroups.find().reasons}")
     return sandbox
 
@@ -196,6 +196,37 @@ async def test_what_a_quick_program_left_counts_too(sandbox, work):
     assert result.ending is Ending.SCRATCH_LIMIT
     result = await python(sandbox, work, "import os\nfor n in range(8): os.unlink(f'f{n}')", scratch_bytes=4 << 20)
     assert result.ending in {Ending.EXITED, Ending.SCRATCH_LIMIT}
+
+
+WORK_UNSEEN = """
+import os, signal, sys, time
+if sys.argv[1:] == ["forgotten"]:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+r, w = os.pipe()
+if os.fork() == 0:
+    while time.process_time() < 0.6: pass
+    if not sys.argv[1:]:
+        os.write(w, b"x")
+        time.sleep(60)
+    os._exit(0)
+os.close(w)
+os.read(r, 1)
+time.sleep(0.1)
+"""
+
+
+async def test_the_time_of_a_child_that_nobody_waits_for_is_counted(bounded, work):
+    result = await python(bounded, work, WORK_UNSEEN)
+    assert result.ending is Ending.EXITED
+    assert 0.55 < result.cpu_seconds < 2
+
+
+async def test_where_a_group_counts_it_counts_what_the_kernel_tells_no_parent(sandbox, work):
+    if "cpuacct" not in cgroups.find().places and not any(each.version == 2 for each in cgroups.find().places.values()):
+        pytest.skip(f"no control group counts: {cgroups.find().reasons}")
+    result = await sandbox.run(Command(argv=(sys.executable, "-S", "-c", WORK_UNSEEN, "forgotten"), work=work))
+    assert result.ending is Ending.EXITED
+    assert result.cpu_seconds > 0.55
 
 
 async def test_binary_output_is_only_bytes(sandbox, work):

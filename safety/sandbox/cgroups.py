@@ -1,4 +1,4 @@
-"""Control groups: one child group a run, which bounds its processes and its memory, where Pawl may make one.
+"""Control groups, where Pawl may make one: a child group a run bounds its processes and memory, and counts its time.
 
     group = open_group(processes=16, memory=1 << 30)
     ...                     # the launcher writes itself into `group.descriptors` before the program starts
@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 
 _CONTROLLERS = ("pids", "memory")
+_COUNTER = "cpuacct"
+"""A controller of version 1; in version 2 every group counts."""
 _PREFIX, _OWN = "pawl-run-", "pawl-own"
 _numbers = itertools.count()
 
@@ -58,6 +60,15 @@ class Group:
         except OSError:
             return False
         return any(line.startswith("oom_kill ") and int(line.split()[1]) > 0 for line in lines)
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all that ever ran in the group, whether anything waited for it or not; 0 where nothing counts."""
+        for folder in set(self._folders.values()):
+            with contextlib.suppress(OSError):
+                return int((folder / "cpuacct.usage").read_text()) / 1e9
+            with contextlib.suppress(OSError):
+                return int((folder / "cpu.stat").read_text().split()[1]) / 1e6
+        return 0.0
 
     async def remove(self) -> None:
         """End what is left in the groups, and remove them."""
@@ -111,6 +122,8 @@ def open_group(*, processes: int, memory: int) -> Group | None:
 def _settings(controller: str, version: int, processes: int, memory: int) -> list[tuple[str, str]]:
     if controller == "pids":
         return [("pids.max", str(processes))]
+    if controller == _COUNTER:
+        return []
     if version == 1:
         return [("memory.limit_in_bytes", str(memory)), ("memory.memsw.limit_in_bytes", str(memory))]
     return [("memory.max", str(memory)), ("memory.swap.max", "0"), ("memory.oom.group", "1")]
@@ -121,7 +134,7 @@ def find() -> Found:
     """Look for controllers that this process may make child groups in; what a crash left behind is removed."""
     places: dict[str, Place] = {}
     reasons: dict[str, str] = {}
-    for controller in _CONTROLLERS:
+    for controller in (*_CONTROLLERS, _COUNTER):
         try:
             place = _place(controller)
             _sweep(place.folder)

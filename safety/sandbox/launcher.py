@@ -401,9 +401,9 @@ def _forward(status: int, port: str, path: str) -> None:
 def finish(status: int, scoped: bool, code: int) -> None:
     """End what is left of the program, tell its wait status and the CPU time of all of it, and leave.
 
-    Without a scope a namespace, or the controller's signal to the process group, ends what is left.
+    Without a scope, and outside a namespace, the controller's signal to the process group ends what is left.
     """
-    if scoped:
+    if scoped or os.getpid() == 1:  # the first process of a namespace can signal nothing outside it
         try:  # noqa: SIM105 (contextlib takes long to import)
             os.kill(-1, _signal.SIGKILL)
         except ProcessLookupError:

@@ -142,10 +142,12 @@ class LocalSandbox:
                 out_of_memory=killed if Layer.MEMORY_CGROUP in layers else None,
             )
             over = group is not None and group.killed()
+            counted = group.cpu_seconds() if group is not None else 0.0
         finally:
             if group is not None:
                 await group.remove()
         result = self._checked(confined)
+        result = result.model_copy(update={"cpu_seconds": max(result.cpu_seconds, counted)})
         return result.model_copy(update={"ending": Ending.MEMORY_LIMIT}) if over else result
 
     def _choose_user(self, command: Command, held: contextlib.ExitStack) -> tuple[DedicatedUser | None, str]:
