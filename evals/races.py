@@ -63,8 +63,9 @@ class RaceRules(BaseModel):
     """What a campaign may learn from sealed data before the judge refuses; an outcome is log2(3) bits."""
     batch: int = Field(default=32, ge=1)
     """Rollouts of one lock step; results are kept a batch at a time, so that a resumed race repeats its tokens."""
-    rollout_bill: Usage = Usage(input_tokens=2_000, output_tokens=20, verifications=1, cpu_seconds=0.25)
-    """What one sealed rollout is billed at until the reveal, whatever it cost."""
+    rollout_bill: Usage = Usage(input_tokens=8_000, output_tokens=128, verifications=1, cpu_seconds=0.25)
+    """What one sealed rollout is billed at until the reveal, whatever it cost; its tokens are the most that its calls
+    may use. A model that writes text needs more: see `evals.bills`."""
 
 
 class Effect(BaseModel):

@@ -20,6 +20,7 @@ from ..core import (
 )
 from ..safety.sandbox import Sandbox
 from ..serving.policy import Endpoint
+from .bills import billed_limits
 from .evaluate import Attempt, evaluate, rollout_seed
 from .races import Effect, Guard, Outcome, Race, Verdict, adversarial_race, holdout_race, paired_effects
 from .sealed import EnteredRace, SealedCampaign, SealedStore
@@ -163,6 +164,7 @@ class SealedRace:
             sandbox=self.arena.sandbox,
             work=self.arena.work,
             batch=len(attempts),
+            limits=billed_limits(self.campaign.rules.rollout_bill),
         )
         failed = sum(each.stop is RolloutStop.MODEL_FAILED for each in done)
         # A failing endpoint must not speak for the candidate (live graded worst), nor against a whole batch of it.

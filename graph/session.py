@@ -33,6 +33,7 @@ from ..core import (
     Settings,
     Trajectory,
 )
+from ..evals.bills import for_model
 from ..evals.registry import declared_metric
 from ..evals.showcase import Showcase, ShowsBest
 from ..evals.task import Metric
@@ -129,8 +130,10 @@ class Session:
         self._factory.check_task(task)
         if not 0 <= seed < 1 << 63:
             raise ConfigurationError(f"The seed {seed} is out of range: expected 0 to 2**63 - 1.")
+        rules = rules or CampaignRules()
+        races = for_model(rules.races, capable=self.settings.model_url is not None)
         settings: dict[str, JsonValue] = {
-            "rules": (rules or CampaignRules()).model_dump(mode="json"),
+            "rules": rules.model_copy(update={"races": races}).model_dump(mode="json"),
             "budget": (budget or Budget()).model_dump(mode="json"),
         }
         return self._register(task, seed, settings, campaign)

@@ -1,17 +1,18 @@
 """For what a node spends, and which limits hold it: campaign, round, and from the choice of a lever the candidate.
 
     with charged(state, runtime, "task_agent", operation, model=version.model) as spending:
-        trajectories = await context.rollouts(version, plan)       # its model calls are paid from it
-        spending.took(total_usage(trajectories))                   # and what else the work took is counted with them
+        trajectories = await context.rollouts(version, plan)       # paid from it: calls, verifications, CPU time
+        graded = await grade_all(task, items, trajectories, verified(spending))
 
 A candidate's or a round's budget that is used up lets go of the candidate, as a lost race would, and the next round
 begins. Once a candidate is live neither is asked any more: watching what is live must not end for want of money.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 
-from ..safety.budget import Charge, LimitReached, Prepaid, Scope
+from ..core import Trajectory, Usage
+from ..safety.budget import Charge, LimitReached, Prepaid, Scope, Spending
 from ..safety.budget.limits import UNITS
 from .candidates import NO_CANDIDATE
 from .spec import NodeRuntime, Update
@@ -59,6 +60,16 @@ def charged(
 ) -> AbstractContextManager[Prepaid]:
     """Pay for what is done within the block; it comes to one event under the operation's key."""
     return runtime.context.budget.charging(charge_of(state, node, model=model), operation, scopes_within(node))
+
+
+def verified(spending: Spending) -> Callable[[Trajectory], None]:
+    """A callback that counts the verification of each trajectory as it is graded, so that a stop loses none."""
+
+    def count(graded: Trajectory) -> None:
+        if graded.output is not None:
+            spending.took(Usage(verifications=1))
+
+    return count
 
 
 def let_go(node: str, limit: LimitReached) -> Update | None:

@@ -13,7 +13,7 @@ from ..evals.races import Outcome, Race, paired_effects, target_race
 from ..evals.sealed import fixed_bill
 from ..safety.budget import EventKind
 from ..safety.telemetry import measure, names, span
-from .charging import charge_of, charged
+from .charging import charge_of, charged, verified
 from .grading import grade_all
 from .journal import (
     counter,
@@ -24,7 +24,6 @@ from .journal import (
     record,
     round_plan,
     save_trajectories,
-    total_usage,
     visible_items,
 )
 from .spec import Need, NodeRuntime, NodeSpec, Update
@@ -75,8 +74,7 @@ async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> R
         tell = counter(runtime, "gauntlet", "target race", len(plan))
         with charged(state, runtime, "gauntlet", operation, model=version.model) as spending:
             trajectories = await context.rollouts(version, plan, tell)
-            graded = await grade_all(context.task, {item.id: item for item in items}, trajectories)
-            spending.took(total_usage(graded))
+            graded = await grade_all(context.task, {item.id: item for item in items}, trajectories, verified(spending))
         digest = save_trajectories(context.artifacts, graded)
         index_all(runtime, state, "gauntlet", graded, digest)
         return digest

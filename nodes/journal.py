@@ -4,11 +4,11 @@ Stored trajectories leave out what differs between equal runs (seconds of hardwa
 campaign ends with the digests of an unbroken one. The seconds go to the meter instead.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import JsonValue, TypeAdapter
 
-from ..core import ArtifactStore, Trajectory, Usage, derive_seed
+from ..core import ArtifactStore, Trajectory, derive_seed
 from ..evals.evaluate import rollout_seed
 from ..evals.task import Item, Split, Task
 from ..release import Entry
@@ -69,11 +69,6 @@ def index_all(runtime: NodeRuntime, state: State, node: str, trajectories: Seque
             for each in trajectories
         ]
     )
-
-
-def total_usage(trajectories: Iterable[Trajectory]) -> Usage:
-    """Cost of trajectories together."""
-    return sum((trajectory.usage for trajectory in trajectories), Usage())
 
 
 def visible_items(task: Task, state: State) -> list[Item]:

@@ -11,7 +11,7 @@ from ..core import derive_seed
 from ..evals.races import paired_effects
 from ..evals.statistics import mean, paired_interval
 from ..evals.task import Item
-from .charging import charged
+from .charging import charged, verified
 from .grading import grade_all
 from .journal import (
     counter,
@@ -20,7 +20,6 @@ from .journal import (
     record,
     replay_seed,
     save_trajectories,
-    total_usage,
     visible_items,
 )
 from .rounds import finish_round
@@ -69,8 +68,9 @@ async def _watch(
         tell = counter(runtime, "monitor", f"monitor, {side}", len(plan))
         with charged(state, runtime, "monitor", operation, model=version.model) as spending:
             trajectories = await context.rollouts(version, plan, tell)
-            graded = await grade_all(context.task, {item.id: item for item, _ in plan}, trajectories)
-            spending.took(total_usage(graded))
+            graded = await grade_all(
+                context.task, {item.id: item for item, _ in plan}, trajectories, verified(spending)
+            )
         return save_trajectories(context.artifacts, graded)
 
     return str(await context.operations.once(operation, "monitor", watch))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from ..core import Trajectory, Usage
-from .charging import charged
+from .charging import charged, verified
 from .grading import grade_all
-from .journal import counter, key, record, replay_seed, total_usage, visible_items
+from .journal import counter, key, record, replay_seed, visible_items
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import Candidate, RaceSummary, State
 
@@ -32,8 +32,7 @@ async def shadow(state: State, runtime: NodeRuntime) -> Update:
                 trajectories = await context.rollouts(
                     version, plan, counter(runtime, "shadow", f"shadow, {side}", len(plan))
                 )
-                graded = await grade_all(context.task, by_id, trajectories)
-                spending.took(total_usage(graded))
+                graded = await grade_all(context.task, by_id, trajectories, verified(spending))
             outputs[side] = [_output(trajectory) for trajectory in graded]
         return context.artifacts.put_json({"items": [item.id for item in items], **outputs})
 

@@ -2,8 +2,9 @@
 
 from pydantic import JsonValue
 
+from ..evals.bills import require_bill
 from .charging import charged
-from .journal import counter, key, round_plan, save_trajectories, total_usage
+from .journal import counter, key, round_plan, save_trajectories
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import State
 
@@ -19,9 +20,9 @@ async def task_agent(state: State, runtime: NodeRuntime) -> Update:
     operation = key(state, "task_agent", version.id)
 
     async def roll_out() -> JsonValue:
-        with charged(state, runtime, "task_agent", operation, model=version.model) as spending:
+        with charged(state, runtime, "task_agent", operation, model=version.model):
             trajectories = await context.rollouts(version, plan, counter(runtime, "task_agent", "rollouts", len(plan)))
-            spending.took(total_usage(trajectories))
+        require_bill(trajectories, state["rules"].races)
         return save_trajectories(context.artifacts, trajectories)
 
     digest = str(await context.operations.once(operation, "rollouts", roll_out))

@@ -1,5 +1,7 @@
 """One model call of a rollout: admitted under its limits, paid for, sent in step with its batch, and recorded."""
 
+from typing import Any
+
 from pydantic import JsonValue
 
 from ..core import BudgetExhausted, PawlError, Usage, derive_seed
@@ -29,6 +31,7 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
         limits = f"{session.limits.calls} calls and {session.limits.tokens} tokens"
         raise Refused(429, f"this rollout has used up its {limits}; answer with what there is")
     body = forwarded(kind, asked, session.version, derive_seed(session.seed, "call", session.calls), room)
+    _cut_short(session, kind, body)
     together = session.candidate.room(at_most(kind, body).input_tokens)
     if together is not None:
         body["max_tokens"] = min(body["max_tokens"], together)
@@ -62,6 +65,21 @@ async def call_model(session: Session, server: ModelServer, kind: Kind, asked: A
         session.lockstep.back(session.member)
     session.record(step)
     return reply
+
+
+def _cut_short(session: Session, kind: Kind, body: dict[str, Any]) -> None:
+    """Bound the answer by what the rollout's calls may use together."""
+    most, used = session.limits.most, session.usage
+    if most is None:
+        return
+    prompt, answer = most.input_tokens - used.input_tokens, most.output_tokens - used.output_tokens
+    if at_most(kind, body).input_tokens > prompt or answer <= 0:
+        raise Refused(
+            429,
+            f"this rollout may use {most.input_tokens} input and {most.output_tokens} output tokens, of which "
+            f"{max(0, prompt)} and {max(0, answer)} are left: too few for this call; answer with what there is",
+        )
+    body["max_tokens"] = min(body["max_tokens"], answer)
 
 
 class _Free:

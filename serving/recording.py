@@ -23,7 +23,8 @@ from pydantic import (
 from ..core import ModelCall, Usage, Version, canonical_json
 
 _LARGEST_CHOICE = 1024
-_TEMPLATE_TOKENS = 256
+TEMPLATE_TOKENS = 256
+"""The most that a chat's template adds to its messages."""
 _BEYOND = 8
 """A reply that tells of more than so many times its bound is wrong; some servers count a little more than was asked."""
 
@@ -160,7 +161,7 @@ def at_most(kind: Kind, body: Mapping[str, Any]) -> Usage:
     A chat's template adds its own words, among them a system prompt where there is none.
     """
     text = body["prompt"].encode() if kind is Kind.COMPLETION else canonical_json(body["messages"])
-    template = _TEMPLATE_TOKENS if kind is Kind.CHAT else 1
+    template = TEMPLATE_TOKENS if kind is Kind.CHAT else 1
     return Usage(input_tokens=len(text) + template, output_tokens=body["max_tokens"])
 
 

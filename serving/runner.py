@@ -103,7 +103,7 @@ async def run_rollouts(
         batch: how many run at once.
         on_done: called with each trajectory as its rollout ends.
         spending: what model calls are paid from: the most that a call can use is reserved before it, what it used
-            is settled after it.
+            is settled after it. It is told what each rollout took in all, as that ends or is cut off.
         candidates: counts what all rollouts of a version use together, over several calls of this if it is given to
             each, and limits it.
 
@@ -197,13 +197,17 @@ async def _run(
         limits=limits.sandbox,
         use=rollout.use,
     )
+    cpu = Usage()
     try:
         with span(f"{names.Operation.INVOKE_AGENT} {rollout.task}".strip(), _told(rollout)) as current:
             session.place = here()
             result = await sandbox.run(command)
             current.set(names.ENDING, result.ending.value)
+        cpu = Usage(cpu_seconds=result.cpu_seconds)
     finally:
         proxy.close(session)
+        if session.spending is not None:  # also of a rollout that is cut off: what it took by then is spent
+            session.spending.took(session.usage + cpu)
     if session.trusted_error is not None:
         raise session.trusted_error
     data = read_result(place.work, _OUTPUT, limits.output_bytes)

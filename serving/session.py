@@ -32,6 +32,9 @@ class CallLimits(BaseModel):
     tokens: int = Field(default=200_000, ge=1)
     """Input and output tokens of all calls together; checked before each call, so that the last may pass it by its
     prompt."""
+    most: Usage | None = None
+    """Input tokens and output tokens of all calls together, neither ever passed: a call goes out only if the most that
+    it can use is left, and its answer is cut short where it must be."""
     seconds: float = Field(default=3600.0, gt=0)
     """How long its token is good for. A runner lets it end with the rollout's wall clock."""
     requests_per_second: float = Field(default=50.0, gt=0)

@@ -1,5 +1,6 @@
 """Promises of the proxy about money: held before each call, settled after, and never a call that can't be paid."""
 
+import json
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,6 +10,8 @@ from pawl.core import BudgetExhausted, RolloutStop, Stopped, Usage
 from pawl.safety import default_sandbox
 from pawl.serving.policy import Endpoint
 from pawl.serving.runner import run_rollouts
+from pawl.serving.session import CallLimits
+from pawl.serving.tools import Tool, ToolResult
 
 from .test_runner import Upstream, rollouts, serving, short, store, version
 
@@ -31,6 +34,10 @@ class Purse:
     error: Exception | None = None
     held: list[Usage] = field(default_factory=list)
     book: list[Usage | None] = field(default_factory=list)
+    told: list[Usage] = field(default_factory=list)
+
+    def took(self, usage):
+        self.told.append(usage)
 
     def reserve(self, most):
         if self.error is not None:
@@ -160,3 +167,58 @@ async def test_whatever_else_stops_the_budget_stops_the_run(store, tmp_path):
     with pytest.raises(Stopped, match="the switch"):
         await run(store, tmp_path, Purse(error=Stopped("the switch")), upstream, agent=MANY_CALLS)
     assert upstream.requests == []
+
+
+VERIFIER = """
+from client import Policy
+policy = Policy()
+while True:
+    policy.tool("verify", {})
+    policy.complete("grüße", max_tokens=7)
+"""
+
+
+async def test_what_rollouts_took_before_a_stop_is_told_though_none_of_them_ended(store, tmp_path):
+    async def verify(arguments):
+        return ToolResult({}, Usage(verifications=1))
+
+    purse, made = Purse(tokens=60), rollouts(version(store, VERIFIER), 2, tools=[Tool("verify", verify)])
+    async with serving(Upstream()) as up:
+        with pytest.raises(BudgetExhausted):
+            await run_rollouts(
+                made, store=store, endpoint=up, sandbox=default_sandbox(), work=tmp_path, limits=short(), spending=purse
+            )
+    assert len(purse.told) == 2
+    assert sum(each.verifications for each in purse.told) >= len(purse.held) >= 2
+    assert sum(each.tokens for each in purse.told) == purse.spent
+
+
+SPENDTHRIFT = """
+from client import Policy, PolicyError, answer
+policy, made = Policy(), 0
+try:
+    while True:
+        policy.complete("grüße", max_tokens=7)
+        made += 1
+except PolicyError as error:
+    answer({"made": made, "status": error.status, "words": str(error)})
+"""
+
+
+@pytest.mark.parametrize(("most", "calls"), [((30, 1_000), 8), ((1_000, 3), 3), ((7, 9), 0)])
+async def test_a_rollout_never_passes_what_its_calls_may_use_of_input_or_of_output(store, tmp_path, most, calls):
+    bill = Usage(input_tokens=most[0], output_tokens=most[1])
+    upstream, sent = Upstream(), []
+    upstream.break_when = lambda body: sent.append(body["max_tokens"])
+    async with serving(upstream) as up:
+        [found] = await run_rollouts(
+            rollouts(version(store, SPENDTHRIFT)),
+            store=store,
+            endpoint=up,
+            sandbox=default_sandbox(),
+            work=tmp_path,
+            limits=short(calls=CallLimits(most=bill)),
+        )
+    said = json.loads(found.output)
+    assert (said["made"], said["status"], "too few" in said["words"]) == (calls, 429, True)
+    assert sent == [min(7, bill.output_tokens - used) for used in range(calls)]

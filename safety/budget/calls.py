@@ -44,6 +44,10 @@ class Spending(Protocol):
         """
         ...
 
+    def took(self, usage: Usage) -> None:
+        """Say what a piece of the work took, its settled calls included: what goes beyond calls counts with them."""
+        ...
+
 
 _current: ContextVar[Spending | None] = ContextVar("pawl_spending", default=None)
 

@@ -134,7 +134,7 @@ class Prepaid:
             self._free = self._free.plus(hold.amount).minus(taken)
 
     def took(self, usage: Usage) -> None:
-        """Say what the work took in all, calls included: what goes beyond the settled calls is counted with it."""
+        """See `Spending.took`."""
         with self._lock:
             self._took += usage
 
