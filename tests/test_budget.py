@@ -11,7 +11,7 @@ from pawl.core.database import metadata
 from pawl.core.tables import serialise
 from pawl.safety.budget import Budget, Charge, Dimension, EventKind, LimitReached, Limits, Meter, Scope, dollars, shown
 from pawl.safety.budget.accounts import balances, require, warn
-from pawl.safety.budget.clock import SystemClock, today
+from pawl.safety.budget.clock import SystemClock, forget_day, today
 from pawl.safety.budget.limits import Amount, amount_of
 from pawl.safety.budget.meter import usage_table
 from pawl.safety.budget.money import NANO, nano_dollars
@@ -207,6 +207,26 @@ def test_a_clock_that_jumps_neither_opens_a_new_day_nor_yesterday_again(db: Data
     clock.wall = 20_003 * DAY
     clock.boot_id = "third"
     assert day() > second
+
+
+def test_a_day_that_a_wrong_clock_opened_lasts_until_the_operator_has_it_forgotten(db: Database):
+    clock = SetClock()
+
+    def day() -> str:
+        with db.write() as connection:
+            return today(connection, clock)
+
+    first = day()
+    clock.wall += 1_500 * DAY
+    clock.boot_id = "ahead"
+    ahead = day()
+    clock.wall -= 1_499 * DAY
+    clock.boot_id = "put right"
+    assert day() == ahead
+    forget_day(db)
+    assert first < day() < ahead
+    clock.later(DAY)
+    assert first < day() < ahead
 
 
 def test_limits_are_said_in_one_line_and_nonsense_is_refused():

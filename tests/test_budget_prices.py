@@ -123,3 +123,26 @@ def test_less_than_a_nano_dollar_is_rounded_up():
     prices = Prices(None, Decimal("0.000001"), None, "test")
     assert prices.cost(Usage(cpu_seconds=0.001)) == 1
     assert prices.cost(Usage()) == 0
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "what"),
+    [
+        ("perplexity", "sonar", "requests_kcount"),
+        ("perplexity", "sonar-deep-research", "output_reasoning_mtok|citation"),
+    ],
+)
+def test_a_model_that_also_charges_for_what_is_not_reckoned_is_refused(
+    tmp_path: Path, provider: str, model: str, what: str
+):
+    with pytest.raises(ConfigurationError, match=rf"{model}.*{what}.*PAWL_PRICES"):
+        prices_of(given(tmp_path, mine={"provider": provider, "model": model}), "mine")
+    own = {"usd_per_million_input": 50, "usd_per_million_output": 50}
+    assert prices_of(given(tmp_path, **{model: own}), model).cost(Usage(input_tokens=1)) == 50_000
+
+
+def test_a_price_that_depends_on_the_hour_is_taken_at_its_dearest_and_says_so(tmp_path: Path):
+    prices = prices_of(given(tmp_path, mine={"provider": "deepseek", "model": "deepseek-chat"}), "mine")
+    usage = Usage(input_tokens=10**6, output_tokens=10**6)
+    assert prices.cost(usage) == prices.most(usage) == 1_370_000_000
+    assert "dearest hour" in prices.version

@@ -7,6 +7,7 @@ Meter(db, prices).add(campaign, key, node, round, usage)             # every eve
 
 from .accounts import BudgetWarning, Charge, Warnings
 from .calls import Hold, Spending, current_spending, paying
+from .clock import forget_day
 from .leases import LeaseKind, Leases
 from .limits import Budget, Dimension, LimitReached, Limits, Scope
 from .meter import EventKind, Meter, UsageEvent
@@ -34,6 +35,7 @@ __all__ = [
     "Warnings",
     "current_spending",
     "dollars",
+    "forget_day",
     "hardware_prices",
     "nano_dollars",
     "paying",

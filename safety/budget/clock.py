@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, String, Table, select
 
-from ...core.database import metadata
+from ...core.database import Database, metadata
 from ...core.process import boot
 from ...core.tables import insert_new
 from .money import NANO
@@ -89,6 +89,16 @@ def today(connection: Connection, clock: Clock, *, write: bool = True) -> str:
     elif row.boot != this_boot or _day(utc) != _day(row.utc):
         connection.execute(clock_table.update().values(boot=this_boot, uptime=uptime, utc=utc))
     return _day(utc)
+
+
+def forget_day(db: Database) -> None:
+    """Take the wall clock at its word once more: for whoever has put right a clock that was ahead at a boot.
+
+    Days only go forward, so that the home would otherwise stay on that day until the calendar has reached it. What was
+    spent on any day stays with that day.
+    """
+    with db.write() as connection:
+        connection.execute(clock_table.delete())
 
 
 def _day(utc: int) -> str:

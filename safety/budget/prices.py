@@ -14,6 +14,7 @@ where zeros say that tokens are free, as they are on hardware of one's own. That
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -31,6 +32,9 @@ ASSUMED_CPU_USD_PER_HOUR = Decimal("0.04")
 """An assumption, not a measurement: about what a core of a rented general-purpose machine costs."""
 
 _PER_MILLION = 10**6
+_RECKONED = ("input_mtok", "output_mtok")
+_NEVER_ASKED = re.compile(r"^cache_|audio|image|video|_searches_kcount$")
+"""Components of a price that a call of text doesn't meet, or that only make it cheaper."""
 _NUMBERS = ("usd_per_million_input", "usd_per_million_output")
 
 
@@ -199,6 +203,7 @@ def _given(model: str, entry: Mapping[str, Any], source: str) -> tuple[TokenPric
 def _known(model: str, provider: str | None, url: str | None) -> tuple[TokenPrice, str]:
     """The price that genai-prices has for a model of a provider, who is told by the endpoint's URL."""
     import genai_prices
+    from genai_prices.types import TimeOfDateConstraint
 
     table = f"genai-prices {genai_prices.__version__}"
     unpriced = genai_prices.Usage(input_tokens=0, output_tokens=0)
@@ -213,30 +218,51 @@ def _known(model: str, provider: str | None, url: str | None) -> tuple[TokenPric
             f'{{"models": {{"{model}": {{"usd_per_million_input": 0.15, "usd_per_million_output": 0.6}}}}}}; '
             "zeros, where it is free. Where it runs on GPUs of your own, set PAWL_GPUS instead."
         ) from error
-    price = found.model_price
-    rates: dict[str, list[Decimal]] = {}
-    for name in ("input_mtok", "output_mtok"):
-        value = getattr(price, name, None)
-        tiers = (
-            [value]
-            if isinstance(value, Decimal)
-            else [value.base, *(tier.price for tier in value.tiers)]
-            if value
-            else []
-        )
-        if not tiers or not all(each.is_finite() and each >= 0 for each in tiers):
-            raise ConfigurationError(
-                f"The price of the model {model!r} in {table} can't be used: {name} is {value!r}. "
-                "Give one in a JSON file and name that by PAWL_PRICES."
-            )
-        rates[name] = tiers
+    hourly = isinstance(found.model.prices, list) and any(
+        isinstance(each.constraint, TimeOfDateConstraint) for each in found.model.prices
+    )
+    if hourly and isinstance(found.model.prices, list):  # which hour a call is billed by nobody tells us: the dearest
+        tables, table = [each.prices for each in found.model.prices], f"{table} at its dearest hour"
+    else:
+        tables = [found.model_price]
+    rates = {name: [rate for each in tables for rate in _rates(model, each, name, table)] for name in _RECKONED}
+    for each in tables:
+        _refuse_unreckoned(model, each, table)
+    most = [max(rates[name]) for name in _RECKONED]
+    if hourly:
+        return _flat(*most), table
     return (
         TokenPrice(
             input=rates["input_mtok"][0],
             output=rates["output_mtok"][0],
-            most_input=max(rates["input_mtok"]),
-            most_output=max(rates["output_mtok"]),
-            table=price if any(len(tiers) > 1 for tiers in rates.values()) else None,
+            most_input=most[0],
+            most_output=most[1],
+            table=tables[0] if any(len(tiers) > 1 for tiers in rates.values()) else None,
         ),
         table,
     )
+
+
+def _rates(model: str, price: "ModelPrice", name: str, table: str) -> list[Decimal]:
+    """What a component costs, in each of its tiers."""
+    value = getattr(price, name, None)
+    tiers = (
+        [value] if isinstance(value, Decimal) else [value.base, *(tier.price for tier in value.tiers)] if value else []
+    )
+    if not tiers or not all(each.is_finite() and each >= 0 for each in tiers):
+        raise ConfigurationError(
+            f"The price of the model {model!r} in {table} can't be used: {name} is {value!r}. "
+            "Give one in a JSON file and name that by PAWL_PRICES."
+        )
+    return tiers
+
+
+def _refuse_unreckoned(model: str, price: "ModelPrice", table: str) -> None:
+    """Return if tokens are all that a call of text is charged for."""
+    for name, value in vars(price).items():
+        if value and not name.startswith("_") and name not in _RECKONED and not _NEVER_ASKED.search(name):
+            raise ConfigurationError(
+                f"The model {model!r} also costs {name} ({value} US dollars) by {table}, which is not reckoned here, "
+                "so that its calls would cost more than is counted. Give a price that covers it, in dollars per "
+                "million tokens, in a JSON file and name that by PAWL_PRICES."
+            )
