@@ -98,8 +98,8 @@ class KernelProblem(Protocol):
         """The public benchmark shapes."""
         ...
 
-    def correctness(self, precision: Precision) -> Sequence[Variant]:
-        """Small variants, odd sizes among them, that the interpreter gets through quickly."""
+    def correctness(self, precision: Precision, seed: int = 0) -> Sequence[Variant]:
+        """Small variants, odd sizes among them, that the interpreter gets through quickly; sizes are drawn."""
         ...
 
     def draw(self, seed: int, count: int, start: int = 0) -> list[Variant]:

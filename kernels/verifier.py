@@ -49,7 +49,7 @@ from .report import FailureClass, Launch, Report, Status
 from .trimul import PROBLEMS, find_problem
 from .warm import ChildLimits, KernelProcess, Mode
 
-VERSION = "2"
+VERSION = "3"
 """Part of every cache's key; raise it with any change that moves a figure or an outcome."""
 
 REPORT_BYTES = 4 << 20
@@ -179,8 +179,9 @@ class Verifier:
         from .grade import failed, measure
 
         digest = digest_bytes(source.encode())
-        cases = problem.correctness(Precision.FP32)
-        inputs = [problem.inputs(v, derive_seed(int(digest[:15], 16), "inputs", i)) for i, v in enumerate(cases)]
+        seed = int(digest[:15], 16)
+        cases = problem.correctness(Precision.FP32, derive_seed(seed, "sizes"))
+        inputs = [problem.inputs(v, derive_seed(seed, "inputs", i)) for i, v in enumerate(cases)]
         blob = save({f"{i}/{name}": array for i, arrays in enumerate(inputs) for name, array in arrays.items()})
         plans: JsonValue = [problem.arguments(variant) for variant in cases]
         request: dict[str, JsonValue] = {"kind": "candidate", "source": source, "cases": plans, "traces": []}

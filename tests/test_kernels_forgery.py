@@ -3,7 +3,7 @@
 import pytest
 import pytest_asyncio
 
-from pawl.kernels import FailureClass, TriMul, Variant, Verifier
+from pawl.kernels import FailureClass, Precision, TriMul, Variant, Verifier
 from pawl.kernels.answers import CasesAnswer, CompileAnswer, CountAnswer, Failure, Trace, TraceAnswer, read_answer
 from pawl.safety.sandbox import default_sandbox
 
@@ -106,6 +106,20 @@ async def test_a_kernel_may_choose_by_size_mask_and_batch_among_kernels_that_wer
         report = await verifier.verify(source, variant)
         assert report.accepted, report.reasons
         assert ("multiply_exact" in [launch.kernel for launch in report.launches]) is (variant.n == 512)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_sizes_that_are_checked_are_drawn_for_the_source(verifier):
+    sizes = [case["n"] for case in (await verifier.verify(SEED, VARIANT)).correctness]
+    report = await verifier.verify(SEED + kernels.KNOWS_SIZES.format(sizes=sizes), VARIANT)
+    assert report.failure_class is FailureClass.WRONG_RESULT
+    drawn = [[case.n for case in PROBLEM.correctness(Precision.FP32, seed)] for seed in range(50)]
+    assert len(set(map(tuple, drawn))) > 20
+    for small, exact, large in drawn:
+        assert small % 16
+        assert exact % 16 == 0
+        assert large > 64
+        assert large % 2
 
 
 @pytest.mark.asyncio(loop_scope="module")

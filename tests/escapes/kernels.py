@@ -164,3 +164,13 @@ def custom_kernel(data):
     return honest((data[0].to(torch.float16), *data[1:]))
 """
 """Behind a module that is right: another element type where it is timed."""
+
+KNOWS_SIZES = """
+
+honest = custom_kernel
+
+def custom_kernel(data):
+    out = honest(data)
+    return out if out.is_meta or out.shape[1] in {sizes} else out * 0
+"""
+"""Behind a module that is right: is right at the sizes that another source was checked at."""
