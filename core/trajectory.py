@@ -16,20 +16,25 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_Count = Annotated[int, Field(ge=0, le=10**12)]
+_Seconds = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+"""Bounds that nothing comes near, and below which the smallest units, and nano-dollars, fit into 63 bits."""
+
+
 class Usage(_Frozen):
     """What something took, in units that repeat exactly, and in seconds of hardware, which don't.
 
     Money is put on it when it is metered (`safety.budget`).
     """
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    verifications: int = 0
+    input_tokens: _Count = 0
+    output_tokens: _Count = 0
+    verifications: _Count = 0
     """Calls of a trusted verifier, counted whether or not a cache answered."""
-    training_steps: int = 0
-    cpu_seconds: float = 0.0
+    training_steps: _Count = 0
+    cpu_seconds: _Seconds = 0.0
     """Core-seconds of this machine."""
-    gpu_seconds: float = 0.0
+    gpu_seconds: _Seconds = 0.0
     """Seconds of one GPU of one's own; a hosted model's are in the price of its tokens."""
 
     @model_validator(mode="before")
