@@ -33,7 +33,19 @@ _LANDLOCK_KNOWN = 7
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _ETC = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime")
 _CPU = "/sys/devices/system/cpu"
-_PROC = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/version")
+_OF_ITSELF = (
+    "auxv", "cmdline", "comm", "environ", "fd", "fdinfo", "io", "limits", "maps", "oom_score_adj", "smaps",
+    "smaps_rollup", "stat", "statm", "status", "wchan",
+)  # fmt: skip
+"""What a program may read of itself without namespaces; the rest of /proc/self tells of the host's network, mounts and
+groups."""
+_PROC = (
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/version",
+    *(f"/proc/self/{name}" for name in _OF_ITSELF),
+)
 _PROC_OF_THE_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -113,14 +125,20 @@ def unreachable(command: Command, isolation: Isolation, user: DedicatedUser) -> 
 
 
 def check_paths(command: Command) -> None:
-    """Refuse a command whose paths depend on where Pawl runs.
+    """Refuse a command whose paths depend on where Pawl runs, or that may write wherever a link leads.
 
     Raises:
-        ConfigurationError: one is relative.
+        ConfigurationError: one is relative, or a writable one goes through a link.
     """
     for path in (command.work, *(mount.path for mount in command.mounts)):
         if not path.is_absolute():
             raise ConfigurationError(f"The sandbox was given the relative path {path}: expected absolute paths only.")
+    for path in (command.work, *(mount.path for mount in command.mounts if mount.writable)):
+        if os.path.realpath(path) != str(path):  # an earlier run may have put a link where it could write
+            raise ConfigurationError(
+                f"The sandbox was to let a program write to {path}, which leads to {os.path.realpath(path)}: expected "
+                "a path without links. Resolve it where the trusted side makes it."
+            )
 
 
 def wrap(
@@ -208,7 +226,7 @@ def _confined_by_landlock(command: Command) -> list[str]:
     program = assemble(shared=True, connect=bool(sockets))
     options = ["drop=1", f"filter={program.hex()}", *(f"connect={path}" for path in sockets)]
     processes = ("/proc",) if command.nested is not None else _PROC
-    return [*options, *_landlock(command, extra=(*processes, _CPU))]
+    return [*options, *_landlock(command, extra=(*processes, _CPU)), "list=/proc/self/task"]
 
 
 @cache
