@@ -4,7 +4,6 @@ The job outlives the node: the node starts it or attaches to it by an id that fo
 parks the campaign until the job has ended.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -121,7 +120,7 @@ def _most(job: TrainJob, datums: int, backend: TrainerBackend) -> Usage:
     """What a job can take: its steps, and the CPU time after which its backend ends it, where that has a limit."""
     limits: Limits | None = getattr(backend, "limits", None)
     return Usage(
-        training_steps=job.epochs * math.ceil(datums / job.minibatch),
+        training_steps=job.most_steps(datums),
         cpu_seconds=float(limits.cpu_seconds) if limits is not None else 0.0,
     )
 

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from pawl.core import ConfigurationError, Conflict, NotFound
-from pawl.safety import Command, Result, Sandbox, Use, default_sandbox
+from pawl.core import ConfigurationError, Conflict, NotFound, Usage
+from pawl.safety import Command, Isolation, Mount, Result, Sandbox, Use, default_sandbox
+from pawl.safety.sandbox.local import LocalSandbox
 from pawl.training import (
     JobHandle,
     JobState,
@@ -26,6 +28,7 @@ from pawl.training import (
     write_datums,
 )
 from pawl.training.__main__ import main
+from pawl.training.watched import WatchedRun
 
 from .training_fixtures import adapter_bytes, make_job, make_run, some_datums, torch_settings, trainee_dir
 
@@ -244,6 +247,138 @@ async def test_a_trainer_that_rewrites_its_job_mounts_nothing_more_when_another_
     assert [str(mount.path) for mount in sandbox.commands[0].mounts] == [str(handle.run_dir), str(trainee_dir)]
 
 
+BURN = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"
+"""Takes a shell some hundredths of a second of CPU time."""
+
+
+@contextmanager
+def no_longer_than(seconds: int) -> Iterator[None]:
+    """Ends also what holds the whole event loop up."""
+
+    def end(number: int, frame: object) -> None:
+        raise TimeoutError(f"held up for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ({"cpu_seconds": -9e6, "training_steps": -1000}, JobState.FAILED),
+        ({"cpu_seconds": 1e308}, JobState.FAILED),
+        ({"training_steps": 10**30}, JobState.FAILED),
+        ({"gpu_seconds": 1, "cpu_seconds": 9e6, "training_steps": 1000, "input_tokens": 7}, JobState.SUCCEEDED),
+    ],
+)
+async def test_a_job_is_billed_what_the_sandbox_measured_whatever_it_says(
+    told: dict[str, float], state: JobState, tmp_path: Path, trainee_dir: Path
+) -> None:
+    program = f"echo '{json.dumps({'state': 'succeeded', 'usage': told})}' > status.json; {BURN}"
+    backend = LocalBackend(tmp_path / "runs", CountingSandbox(program))
+    status = await backend.wait(backend.submit(make_job(trainee_dir, "bills"), some_datums()))
+    assert status.state is state
+    assert state is JobState.SUCCEEDED or "status.json" in str(status.error)
+    assert 0 < status.usage.cpu_seconds < 5, "measured, and only once it had ended"
+    assert status.usage.model_copy(update={"cpu_seconds": 0.0}) == Usage(
+        training_steps=9 if state is JobState.SUCCEEDED else 0
+    ), "12 datums, 4 a step, 3 epochs"
+
+
+async def test_the_bill_adds_up_over_the_starts_of_a_job(tmp_path: Path, trainee_dir: Path) -> None:
+    job, bills = make_job(trainee_dir, "adds"), [0.0]
+    for _ in range(3):  # by a controller of its own each
+        backend = LocalBackend(tmp_path / "runs", CountingSandbox(f"{BURN}; kill -KILL $$"))
+        status = await backend.wait(backend.submit(job, some_datums()))
+        bills.append(status.usage.cpu_seconds)
+    assert status.state is JobState.FAILED
+    assert bills == sorted(set(bills))
+
+
+async def test_a_job_chooses_no_work_folder_for_its_next_start(tmp_path: Path, trainee_dir: Path) -> None:
+    judge = tmp_path / "judge"
+    judge.mkdir(mode=0o700)
+    leave = f"echo 1 > $HOME/left; rm -rf work; ln -s {judge} work; kill -KILL $$"
+    sandbox = CountingSandbox(leave)
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    job = make_job(trainee_dir, "moves")
+    handle = backend.submit(job, some_datums())
+    await backend.wait(handle)
+    sandbox.program = "ls -A $HOME > seen; kill -KILL $$"
+    await backend.wait(backend.resume(handle))
+    assert (handle.run_dir / "seen").read_text() == "", "fresh for every start"
+    for command in sandbox.commands:
+        assert not command.work.is_relative_to(handle.run_dir)
+        assert not command.work.exists()
+    assert judge.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+async def test_the_sandbox_lets_nothing_write_where_a_link_leads(isolation: Isolation, tmp_path: Path) -> None:
+    (tmp_path / "aim").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "aim")
+    sandbox = LocalSandbox(isolation)
+    for work, mounts in (("link", ()), ("aim", (Mount(path=tmp_path / "link", writable=True),))):
+        with pytest.raises(ConfigurationError, match="without links"):
+            await sandbox.run(
+                Command(argv=("/bin/true",), work=tmp_path / work, mounts=mounts, use=Use.TRUSTED),
+            )
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        "mkfifo checkpoints.jsonl",
+        "ln -s /dev/zero checkpoints.jsonl",
+        "echo '{\"step\": 1}' > checkpoints.jsonl; mkdir step_1; mkfifo step_1/state.json",
+        "echo '{\"step\": 1e999}' > checkpoints.jsonl",
+        "rm -rf status.json; mkfifo status.json",
+        "rm -rf status.json; mkdir status.json",
+        "rm -rf job.json rollouts; mkfifo job.json; mkdir rollouts; ln -s /dev/zero rollouts/datums.jsonl",
+        "rm -rf lock cancel; mkfifo lock; mkdir cancel",
+    ],
+)
+async def test_nothing_that_a_job_leaves_in_its_run_dir_holds_its_controller_up(
+    leave: str, tmp_path: Path, trainee_dir: Path
+) -> None:
+    job = make_job(trainee_dir, "leaves")
+    sandbox = CountingSandbox(f"{leave}; kill -KILL $$")
+    with no_longer_than(20):
+        for _ in range(4):
+            backend = LocalBackend(tmp_path / "runs", sandbox)
+            handle = backend.submit(job, some_datums())
+            with pytest.raises(Conflict, match="other settings"):
+                backend.submit(make_job(trainee_dir, "leaves", epochs=4), some_datums())
+            with pytest.raises(Conflict, match="other datums"):
+                backend.submit(job, some_datums()[1:])
+            status = await backend.wait(handle)
+        backend.cancel(handle)
+    assert status.state is JobState.FAILED
+    assert len(sandbox.commands) <= 4
+
+
+async def test_checkpoints_that_a_job_makes_up_start_it_no_more_often_than_it_has_steps(
+    tmp_path: Path, trainee_dir: Path
+) -> None:
+    sandbox = CountingSandbox('echo "{\\"step\\": $(date +%s%N)}" > checkpoints.jsonl; kill -KILL $$')
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    status = await lost_again_and_again(backend, make_job(trainee_dir, "made-up"), most=5)
+    assert status.state is JobState.FAILED
+
+
+async def test_a_job_that_stops_unasked_has_died(tmp_path: Path, trainee_dir: Path) -> None:
+    sandbox = CountingSandbox('echo \'{"state": "cancelled"}\' > status.json; exit 3')
+    backend = LocalBackend(tmp_path / "runs", sandbox)
+    job = make_job(trainee_dir, "stops")
+    seen = [(await backend.wait(backend.submit(job, some_datums()))).state for _ in range(3)]
+    assert seen == [JobState.CANCELLED, JobState.CANCELLED, JobState.FAILED]
+
+
 async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path) -> None:
     backend = LocalBackend(tmp_path / "runs", sandbox)
     silent = [datum.model_copy(update={"advantages": [0.0] * len(datum.tokens)}) for datum in some_datums()]
@@ -256,13 +391,13 @@ async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, 
 async def test_a_second_process_waits_for_the_first(trainee_dir: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, make_job(trainee_dir), some_datums())
     with run.lock():
-        assert run.is_held()
+        assert WatchedRun(run.path).is_held()
         second = subprocess.Popen([sys.executable, "-P", "-m", "pawl.training", str(run.path)])
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(1.5)
         run.write_status(JobStatus(state=JobState.SUCCEEDED))
     assert second.wait(30) == 0  # it found the job finished
-    assert not run.is_held()
+    assert not WatchedRun(run.path).is_held()
     assert not run.adapter.exists()
 
 

@@ -5,8 +5,9 @@
     status = await backend.wait(handle, print)
     files = adapter_files(status)                 # bytes, for the artefact store
 
-The run dir is the truth: `poll` reads its files, and its lock tells whether anybody still trains, so that a
-controller that was killed finds the job again by submitting it again.
+The run dir is the truth of how far a job is: `poll` reads its files, and its lock tells whether anybody still trains,
+so that a controller that was killed finds the job again by submitting it again. It is also the trainer's to write, so
+what the job is, and what it took, is kept beside it (`record`).
 """
 
 import asyncio
@@ -14,23 +15,23 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from ..core import ConfigurationError, Conflict, NotFound, canonical_json, digest_bytes
-from ..core.artifacts import write_durably
 from ..core.faults import point
 from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox, Use, read_result
 from ..safety.sandbox.tensors import parse_safetensors
+from ..safety.sandbox.trees import remove_tree
 from ..safety.sandbox.untrusted import parse_untrusted
 from ..safety.sandbox.watch import share_of_memory
 from ..safety.telemetry.jobs import job_environment
 from .datums import Datum, encode_datums
 from .job import JobState, JobStatus, TrainJob
-from .rundir import RunDir
+from .record import JobRecord, read_record, write_record
+from .watched import WatchedRun
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _CONFIG_BYTES, _WEIGHTS_BYTES = 1 << 20, 4 << 30
@@ -97,7 +98,7 @@ class LocalBackend:
             limits: of one subprocess; by default an hour, without a cap on address space, and three quarters of the
                 machine's memory.
         """
-        self.runs = runs
+        self.runs = runs.resolve()
         self.sandbox = sandbox
         self.limits = limits or Limits(
             wall_seconds=3600,
@@ -108,62 +109,60 @@ class LocalBackend:
             scratch_bytes=32 << 30,
             processes=512,
         )
-        self._jobs: dict[str, TrainJob] = {}
+        self._asked: set[str] = set()
+        """Jobs that were asked to stop."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def submit(self, job: TrainJob, datums: Sequence[Datum]) -> JobHandle:
         """See `TrainerBackend.submit`."""
-        run = RunDir(self.runs / job.id)
+        run = WatchedRun(self.runs / job.id)
         data = encode_datums(datums)
-        if (run.path / "job.json").exists():
-            _check_same(run, job, data)
-        else:
-            run.rollouts.mkdir(parents=True, exist_ok=True)
-            write_durably(run.rollouts / "datums.jsonl", data)
-            run.write_status(JobStatus(state=JobState.PENDING))
+        record = JobRecord(job=job, data_digest=digest_bytes(data), most_steps=job.most_steps(len(datums)))
+        known = read_record(self._record(run))
+        if known is None:
+            run.submit(canonical_json(job), data)
             point("training.submit")
-            self._kept(run).parent.mkdir(exist_ok=True)
-            write_durably(self._kept(run), canonical_json(job))
-            write_durably(run.path / "job.json", canonical_json(job))
+            write_record(self._record(run), record)
             point("training.submitted")
-        self._jobs[job.id] = job
+        else:
+            _check_same(known, record)
         return self.resume(JobHandle(id=job.id, run_dir=run.path))
 
     def poll(self, handle: JobHandle) -> JobStatus:
         """See `TrainerBackend.poll`."""
-        run = RunDir(handle.run_dir)
-        status = run.status()
-        if status is None or not (run.path / "job.json").exists():
-            raise NotFound(f"No training job {handle.id!r} in {handle.run_dir.parent}: submit it first.")
-        if status.state is JobState.SUCCEEDED:  # a path that the trainer wrote is not followed
-            return status.model_copy(update={"adapter": run.adapter})
-        if status.state.finished or self._is_mine(handle) or run.is_held():
+        run = WatchedRun(handle.run_dir)
+        status = self._told(run)
+        if self._is_mine(handle):  # what it takes, and what it leaves, is not known before it has ended
+            still = {"state": JobState.RUNNING, "adapter": None}
+            return status.model_copy(update=still) if status.state.finished else status
+        if status.state.finished or run.is_held():
             return status
-        status = run.status() or status  # it may have ended between the two looks
-        if status.state.finished:
-            return self.poll(handle)
-        return status.model_copy(update={"state": JobState.LOST})
+        status = self._told(run)  # it may have ended between the two looks
+        return status if status.state.finished else status.model_copy(update={"state": JobState.LOST})
 
     def cancel(self, handle: JobHandle) -> None:
         """See `TrainerBackend.cancel`."""
-        run = RunDir(handle.run_dir)
+        run = WatchedRun(handle.run_dir)
         status = self.poll(handle)
         if status.state.finished:
             return
+        self._asked.add(handle.id)
         run.request_cancel()
         if status.state is JobState.LOST:
             run.write_status(status.model_copy(update={"state": JobState.CANCELLED}))
 
     def resume(self, handle: JobHandle) -> JobHandle:
         """See `TrainerBackend.resume`."""
-        run = RunDir(handle.run_dir)
-        status = self.poll(handle)
-        with suppress(OSError):  # none there, or what the trainer put in its way
-            run.cancel_request.unlink()
+        run = WatchedRun(handle.run_dir)
+        status = self._told(run)
+        run.withdraw_cancel()
+        mine = self._is_mine(handle)
+        if not mine:
+            self._asked.discard(handle.id)
         if status.state is JobState.CANCELLED:
             run.write_status(status.model_copy(update={"state": JobState.PENDING}))
             self._start(handle, run)
-        elif not self._is_mine(handle):
+        elif not mine:
             self._start(handle, run)
         return handle
 
@@ -183,40 +182,59 @@ class LocalBackend:
         task = self._tasks.get(handle.id)
         return task is not None and not task.done()
 
-    def _start(self, handle: JobHandle, run: RunDir) -> None:
-        status = run.status()
-        if status is None or not status.state.finished:
+    def _start(self, handle: JobHandle, run: WatchedRun) -> None:
+        if not self._told(run).state.finished:
             task = self._run(run, after=self._tasks.get(handle.id))
             self._tasks[handle.id] = asyncio.get_running_loop().create_task(task, name=f"train {handle.id}")
 
-    async def _run(self, run: RunDir, after: "asyncio.Task[None] | None") -> None:
+    async def _run(self, run: WatchedRun, after: "asyncio.Task[None] | None") -> None:
         if after is not None:  # a cancelled trainer may still be leaving
             await asyncio.wait([after])
+        record = self._known(run).started()
+        write_record(self._record(run), record)
+        work = self._record(run).with_suffix(".work")
         try:
-            result = await self.sandbox.run(self._command(run))
+            await asyncio.to_thread(remove_tree, work)  # what a start left whose controller was killed
+            work.mkdir(mode=0o700)
+            result = await self.sandbox.run(self._command(run, record.job, work))
         except Exception as error:
+            write_record(self._record(run), record.ended(0.0))
             run.fail(f"The trainer could not be started: {error}")
             return
-        status = run.status()
-        if status is not None and status.state.finished:
-            return
-        error = _why(result)
-        if error is None and run.died() >= DEATHS:
-            error = (
-                f"The trainer was ended by {_ended_by(result)} {DEATHS} times in a row without finishing another "
-                f"step. {_ADVICE.get(result.status, '') or _tail(result)}".strip()
-            )
+        finally:
+            await asyncio.to_thread(remove_tree, work)
+        record = record.ended(result.cpu_seconds)
+        asked = run.path.name in self._asked
+        error = None
+        if not _is_final(run.status(), result, asked=asked):
+            error = _why(result)
+            record = record if error is not None else record.died(run.last_step())
+            if error is None and record.deaths >= DEATHS:
+                error = (
+                    f"The trainer was ended by {_ended_by(result)} {DEATHS} times in a row without finishing another "
+                    f"step. {_ADVICE.get(result.status, '') or _tail(result)}".strip()
+                )
+        write_record(self._record(run), record)
         if error is not None:
             run.fail(error)
 
-    def _kept(self, run: RunDir) -> Path:
-        """The job as it was submitted, out of the trainer's reach: what it may write names no mounts."""
+    def _record(self, run: WatchedRun) -> Path:
         return self.runs.with_name("jobs") / f"{run.path.name}.json"
 
-    def _command(self, run: RunDir) -> Command:
-        job = self._jobs.get(run.path.name) or TrainJob.model_validate_json(self._kept(run).read_bytes())
-        work = run.path / "work"
-        work.mkdir(exist_ok=True)
+    def _known(self, run: WatchedRun) -> JobRecord:
+        record = read_record(self._record(run))
+        if record is None:
+            raise NotFound(f"No training job {run.path.name!r} in {run.path.parent}: submit it first.")
+        return record
+
+    def _told(self, run: WatchedRun) -> JobStatus:
+        """What the trainer says of its job, but for what is known better: where its adapter is, and what it took."""
+        record, status = self._known(run), run.status()
+        adapter = run.adapter if status.state is JobState.SUCCEEDED else None
+        usage = record.bill(status.usage, self.limits.cpu_seconds)
+        return status.model_copy(update={"adapter": adapter, "usage": usage})
+
+    def _command(self, run: WatchedRun, job: TrainJob, work: Path) -> Command:
         readable = [job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
         return Command(
             argv=(sys.executable, "-P", "-m", "pawl.training", str(run.path)),
@@ -278,16 +296,22 @@ def _listed(folder: Path) -> list[str]:
         os.close(descriptor)
 
 
-def _check_same(run: RunDir, job: TrainJob, data: bytes) -> None:
+def _check_same(known: JobRecord, record: JobRecord) -> None:
     for what, same in (
-        ("settings", run.job().digest == job.digest),
-        ("datums", run.data_digest() == digest_bytes(data)),
+        ("settings", known.job.digest == record.job.digest),
+        ("datums", known.data_digest == record.data_digest),
     ):
         if not same:
             raise Conflict(
-                f"The training job {job.id!r} was submitted before with other {what}. An id stands for one job: "
+                f"The training job {record.job.id!r} was submitted before with other {what}. An id stands for one job: "
                 "submit under a new one, or derive it from the settings and datums."
             )
+
+
+def _is_final(status: JobStatus, result: Result, *, asked: bool) -> bool:
+    """Whether a trainer that ended leaves nothing to explain: it finished, or it stopped as it was asked to."""
+    stopped = asked and (status.state is JobState.CANCELLED or (result.ending, result.status) == (Ending.EXITED, 3))
+    return stopped or status.state in (JobState.SUCCEEDED, JobState.FAILED)
 
 
 _ADVICE: Mapping[int, str] = {

@@ -1,13 +1,20 @@
 """A training job and its status: plain data, the same for every backend."""
 
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core import Usage, digest_json
+from ..safety.sandbox import read_result
 from .advantages import Objective
+
+_STATUS_BYTES = 1 << 16
+_ERROR_LENGTH = 4000
+_Steps = Annotated[int, Field(ge=0, le=10**9)]
+_Metric = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
 class Precision(StrEnum):
@@ -73,6 +80,10 @@ class TrainJob(BaseModel):
         """SHA-256 of the canonical JSON of this job."""
         return digest_json(self)
 
+    def most_steps(self, datums: int) -> int:
+        """Optimiser steps that it can take over so many datums."""
+        return self.epochs * math.ceil(datums / self.minibatch)
+
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -94,17 +105,34 @@ class JobState(StrEnum):
 
 
 class JobStatus(BaseModel):
-    """What `status.json` holds: rewritten after every step."""
+    """What `status.json` holds: rewritten after every step. What a trainer can say in it has bounds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     state: JobState
-    step: int = 0
-    total_steps: int = 0
-    metrics: dict[str, float] = {}
+    step: _Steps = 0
+    total_steps: _Steps = 0
+    metrics: Annotated[dict[_Metric, float], Field(max_length=64)] = {}
     """Of the last step; the run's course is in `metrics.jsonl`."""
     adapter: Path | None = None
     """Folder of the finished adapter."""
-    error: str | None = None
+    error: Annotated[str, Field(max_length=_ERROR_LENGTH, pattern=r"^[^\x00]*$")] | None = None
     usage: Usage = Usage()
     """Training steps, and CPU seconds over all the processes that worked on the job."""
+
+    def failed(self, error: str) -> "JobStatus":
+        """The status of a job that won't be finished, and why."""
+        said = error.replace("\0", "?")[:_ERROR_LENGTH]
+        return self.model_copy(update={"state": JobState.FAILED, "error": said, "adapter": None})
+
+
+def read_status(run_dir: Path) -> JobStatus | None:
+    """The last status that was written to a run dir, whoever wrote it and whether or not they live."""
+    for _ in range(2):  # one that is replaced just as it is opened isn't taken
+        data = read_result(run_dir, "status.json", _STATUS_BYTES)
+        if data is not None:
+            try:
+                return JobStatus.model_validate_json(data)
+            except ValidationError:
+                return None
+    return None

@@ -1,4 +1,4 @@
-"""The run dir: the whole contract between a trainer and whoever started it, in files.
+"""The run dir: the whole contract between a trainer and whoever started it, in files. `RunDir` is the trainer's view.
 
 job.json             the TrainJob, written last at submission
 rollouts/*.jsonl     datums, read in the order of the names
@@ -7,10 +7,11 @@ checkpoints.jsonl    one line a complete step_N, appended after the rename
 metrics.jsonl        one line an optimiser step
 status.json          JobStatus, replaced after every step
 spans.jsonl          times of the job's parts, where whoever started it keeps a trace
-deaths.json          how often in a row the trainer died at one checkpoint
 adapter/             the result
 lock                 held (flock) by the process that trains
 cancel               its presence asks the trainer to stop
+
+Whoever started it reads it by `watched.WatchedRun`, and keeps what counts in a `record.JobRecord`.
 """
 
 import fcntl
@@ -26,12 +27,10 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core import ConfigurationError, NotFound, canonical_json
 from ..core.artifacts import write_durably
-from ..safety.sandbox import read_result
 from .datums import Datum, read_datums
-from .job import JobState, JobStatus, TrainJob
+from .job import JobState, JobStatus, TrainJob, read_status
 
 KEPT_CHECKPOINTS = 2
-_STATUS_BYTES = 1 << 20
 
 
 class Progress(BaseModel):
@@ -51,17 +50,8 @@ class Progress(BaseModel):
     """CPU time spent until here, over all processes."""
 
 
-class Deaths(BaseModel):
-    """`deaths.json`: how often in a row the trainer died after one checkpoint."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: int
-    count: int
-
-
 class RunDir:
-    """One job's folder."""
+    """One job's folder, as its trainer uses it: in the sandbox, where it may trust what it wrote."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,21 +109,11 @@ class RunDir:
 
     def status(self) -> JobStatus | None:
         """The last status that was written, whoever wrote it and whether or not they live."""
-        data = read_result(self.path, "status.json", _STATUS_BYTES)
-        try:
-            return None if data is None else JobStatus.model_validate_json(data)
-        except ValidationError:
-            return None
+        return read_status(self.path)
 
     def write_status(self, status: JobStatus) -> None:
         """Replace the status."""
         write_durably(self.path / "status.json", canonical_json(status))
-
-    def request_cancel(self) -> None:
-        """Ask the trainer to stop; a link that it may have put there is not followed."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with suppress(OSError):  # whatever is in the way is there
-            os.close(os.open(self.cancel_request, flags, 0o644))
 
     def append_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add one step's line."""
@@ -188,37 +168,9 @@ class RunDir:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def is_held(self) -> bool:
-        """Whether a living process trains this job now."""
-        try:
-            lock = os.open(self.path / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(lock)
-        return False
-
-    def died(self) -> int:
-        """Take note that a trainer ended without a final status; how often since the last checkpoint, this included."""
-        found = self.last_checkpoint()
-        step = found[1].step if found is not None else 0
-        data = read_result(self.path, "deaths.json", _STATUS_BYTES)
-        before = Deaths(step=step, count=0)
-        with suppress(ValidationError):
-            if data is not None:
-                before = Deaths.model_validate_json(data)
-        count = before.count + 1 if before.step == step else 1
-        write_durably(self.path / "deaths.json", canonical_json(Deaths(step=step, count=count)))
-        return count
-
     def fail(self, error: str) -> JobStatus:
         """Record that the job won't be finished, and why."""
-        before = self.status() or JobStatus(state=JobState.PENDING)
-        status = before.model_copy(update={"state": JobState.FAILED, "error": error, "adapter": None})
+        status = (self.status() or JobStatus(state=JobState.PENDING)).failed(error)
         self.write_status(status)
         return status
 
