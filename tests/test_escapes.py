@@ -15,8 +15,8 @@ from pawl.safety.sandbox.local import why_not
 
 from .escapes import PROBES, SETS, Arena, Bare, Verdict, Warmed, can_be_warm, kernels, try_probe
 
-SLOW = {"pytest_hooks", "deep_folders", "inode_bomb"}
-"""They start pytest, or make thousands of files."""
+SLOW = {"pytest_hooks", "deep_folders", "inode_bomb", "moving_folders", "slow_looks"}
+"""They start pytest, make thousands of files, or take their time."""
 COLD = [
     pytest.param(probe, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, probe in PROBES.items()
 ]

@@ -144,7 +144,7 @@ class Result(BaseModel):
     stderr: bytes
     wall_seconds: float
     cpu_seconds: float
-    """CPU time of the program and the children it waited for."""
+    """CPU time of the program and of what it started."""
 
 
 class Sandbox(Protocol):

@@ -4,6 +4,7 @@ A probe whose outside looks into its folder, or that needs mounts (`OUTSIDE_LOOK
 grade (`SCORED`), isn't tried.
 """
 
+import asyncio
 import json
 from pathlib import Path
 from types import ModuleType
@@ -42,18 +43,31 @@ class Warmed:
         bundle = {"attacker.py": _MODULE.encode(), "inside.py": (_HERE / "inside.py").read_bytes()}
         warm = WarmSandbox(self._sandbox, Program("attacker", bundle, command.env), limits=command.limits)
         request = {"given": json.loads(told), "file": program, "source": Path(program).read_text()}
+        held_up = b""
         try:
+            neighbour = None
+            if "ESCAPE_NEIGHBOUR" in command.env:
+                await warm.ask(_nap(request, 0))
+                neighbour = asyncio.create_task(warm.ask(_nap(request, 0.5)))
+                await asyncio.sleep(0.2)
             reply = await warm.ask(request)
+            if neighbour is not None and not neighbour.done():
+                held_up = b" A neighbour was held up."
         finally:
             await warm.close()
         return Result(
             ending=reply.ending,
             status=reply.status,
             stdout=json.dumps(reply.answer).encode() if reply.answer is not None else b"",
-            stderr=reply.detail.encode(),
+            stderr=reply.detail.encode() + held_up,
             wall_seconds=reply.wall_seconds,
             cpu_seconds=reply.cpu_seconds,
         )
+
+
+def _nap(request: dict, seconds: float) -> dict:
+    """A request that does nothing for so long."""
+    return request | {"source": f"import time\ndef attack(given, attempt): time.sleep({seconds})"}
 
 
 def can_be_warm(module: ModuleType) -> bool:
