@@ -91,6 +91,8 @@ class RoundEvidence(BaseModel):
     """What the agent was given, by item id; an exemplar needs its item's."""
     scaffold: ScaffoldConfig | None = None
     """The live scaffold's typed part, or none where it has no readable one."""
+    sealed: int = Field(default=0, ge=0)
+    """Rollouts that one look of a round's sealed races takes, of live and candidate together."""
     history: list[RoundRecord] = []
     """Past rounds of the campaign, oldest first."""
     budget: BudgetLeft = Field(default=BudgetLeft())

@@ -39,6 +39,7 @@ def gather_evidence(state: State, runtime: NodeRuntime) -> RoundEvidence:
     earlier: list[Trajectory] = []
     for row in rows:
         earlier += load_trajectories(context.artifacts, row.trajectories)
+    races = state["rules"].races
     return RoundEvidence(
         task=state["task"],
         round=state["round"],
@@ -47,6 +48,7 @@ def gather_evidence(state: State, runtime: NodeRuntime) -> RoundEvidence:
         earlier=earlier,
         payloads={item.id: item.payload for item in items},
         scaffold=_typed_part(state, runtime),
+        sealed=2 * (races.holdout + races.regression + races.adversarial),
         history=[_to_record(row, runtime) for row in rows],
         budget=context.budget.left(),
         trainable=context.training_base is not None,

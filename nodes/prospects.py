@@ -240,12 +240,13 @@ def _spent(evidence: RoundEvidence) -> Usage:
 
 
 def _round_cost(evidence: RoundEvidence) -> Usage:
-    """What a round takes whatever is pulled: the mean of past rounds; at first twice this one's rollouts."""
-    past = [record.cost for record in evidence.history]
-    if not past:
-        return _scaled(_spent(evidence), 2.0)
-    total = sum(past, Usage()).repeatable.model_copy(update={"training_steps": 0})
-    return _scaled(total, 1 / len(past))
+    """What a round takes whatever is pulled, were every rollout like this round's.
+
+    That is its rollouts twice, by live and by the candidate, and the sealed ones. What sealed races are billed at is
+    an upper bound, not a measurement, and so no part of it.
+    """
+    rollouts = max(1, len(evidence.trajectories))
+    return _scaled(_spent(evidence), 2.0 + evidence.sealed / rollouts)
 
 
 def _scaled(usage: Usage, factor: float) -> Usage:

@@ -61,7 +61,7 @@ async def scaffold_editor(state: State, runtime: NodeRuntime) -> Update:
 SPEC = NodeSpec(
     name="scaffold_editor",
     run=scaffold_editor,
-    reads=("campaign", "round", "live", "seed", "decision", "trajectories", "approval", "candidate"),
+    reads=("campaign", "round", "live", "seed", "decision", "trajectories", "approval", "candidate", "rules"),
     writes=("candidate", "approval", "races"),
     needs=(
         Need.EDITOR,
