@@ -11,7 +11,8 @@ def round_row(row: RoundRow) -> list[str]:
     before_after = "-"
     if target is not None and target.before is not None and target.after is not None:
         interval = f" [{target.low:+.2f}, {target.high:+.2f}]" if target.low is not None else ""
-        before_after = f"{target.before:+.3f} -> {target.after:+.3f}{interval}"
+        basis = " (estimated)" if target.estimated else ""
+        before_after = f"{target.before:+.3f} -> {target.after:+.3f}{interval}{basis}"
     return [
         str(row.round),
         row.decision.lever.value,

@@ -60,10 +60,11 @@ def _request(state: State, runtime: NodeRuntime, candidate: Candidate, shadow_di
     races: Sequence[RaceSummary] = state["races"]
     spent = context.meter.by_round(state["campaign"]).get(state["round"], Usage())
     target = races[0]
+    basis = ", from estimated times" if target.estimated else ""
     lines = [
         f"Promote {candidate.version[:12]} over {candidate.parent[:12]} on {state['task']}: "
         f"{candidate.lever.value} lever, {candidate.operator}.",
-        f"Target, {context.task.metric.name}: {target.before:.3f} -> {target.after:.3f}."
+        f"Target, {context.task.metric.name}: {target.before:.3f} -> {target.after:.3f}{basis}."
         if target.before is not None and target.after is not None
         else "",
         "Races: " + ", ".join(f"{race.race.value} {race.outcome.value}" for race in races) + ".",

@@ -18,18 +18,8 @@ from pawl.serving.weights import BaseModelFiles, base_model
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
 
-@pytest.fixture(scope="session")
-def smollm2() -> BaseModelFiles:
-    """The real small model; fetched once, then cached outside the tests."""
-    return base_model(Settings(model_dir=None))
-
-
-@pytest.fixture(scope="session")
-def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, smollm2: BaseModelFiles) -> Path:
-    """Two layers of 64, grouped-query attention, random weights wide enough to prefer some tokens."""
-    folder = tmp_path_factory.getbasetemp() / "shared-models" / "tiny"  # one for all modules that import this fixture
-    if folder.exists():
-        return folder
+def save_tiny_model(folder: Path, tokenizer: Path, *, spread: float) -> None:
+    """Write two layers of 64 with grouped-query attention; the wider their random weights, the more they prefer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -42,7 +32,7 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, smollm2: BaseModelF
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        initializer_range=0.15,
+        initializer_range=spread,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,
@@ -50,7 +40,22 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, smollm2: BaseModelF
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     for name in TOKENIZER_FILES:
-        shutil.copy(smollm2.path / name, folder / name)
+        shutil.copy(tokenizer / name, folder / name)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> BaseModelFiles:
+    """The real small model; fetched once, then cached outside the tests."""
+    return base_model(Settings(model_dir=None))
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory, smollm2: BaseModelFiles) -> Path:
+    """The tiny model with weights wide enough to prefer some tokens."""
+    folder = tmp_path_factory.getbasetemp() / "shared-models" / "tiny"  # one for all modules that import this fixture
+    if folder.exists():
+        return folder
+    save_tiny_model(folder, smollm2.path, spread=0.15)
     return folder
 
 

@@ -32,8 +32,10 @@ from pawl.graph.store import Store
 from pawl.nodes.decision import Lever
 from pawl.serving.local import ensure_local_server, stop_local_server
 from pawl.serving.policy import Endpoint
+from pawl.serving.weights import base_model
 
 from .child_campaign import SharedServer
+from .model_fixtures import save_tiny_model
 
 SEED = 4
 CAMPAIGN = "c"
@@ -61,7 +63,8 @@ def _folder() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="pawl-served-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(stop_local_server, Home(folder / "home"))
-    _save_tiny_model(folder / "tiny")
+    # weights small enough that it prefers no label much: there is a lot to learn
+    save_tiny_model(folder / "tiny", base_model(Settings(model_dir=None)).path, spread=0.05)
     return folder
 
 
@@ -71,34 +74,6 @@ def served() -> Served:
     home = Home(folder / "home")
     endpoint = asyncio.run(ensure_local_server(home, Settings(model_dir=folder / "tiny"), idle_seconds=900))
     return Served(endpoint, folder / "tiny", home)
-
-
-def _save_tiny_model(folder: Path) -> None:
-    """Two layers of 64, random, with weights small enough that it prefers no label much: there is a lot to learn."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from pawl.serving.weights import base_model
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.05,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    source = base_model(Settings(model_dir=None)).path
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        shutil.copy(source / name, folder / name)
 
 
 def priced(folder: Path, *models: str) -> Path:

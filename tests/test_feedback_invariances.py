@@ -6,7 +6,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pawl.core import Trajectory
+from pawl.core import Trajectory, Usage
 from pawl.evals.task import Direction, Metric
 from pawl.nodes.decision import Decision, Lever, Operator
 from pawl.nodes.evidence import RoundEvidence
@@ -82,6 +82,15 @@ def test_time_does_not_matter(name: str, seconds: float) -> None:
         for one in ROUNDS[name]
     ]
     assert decide(evidence(timed)) == decide(evidence(ROUNDS[name]))
+
+
+@settings(max_examples=15, deadline=None)
+@given(name=rounds, billed=st.integers(0, 10**9))
+def test_what_past_rounds_were_billed_does_not_matter(name: str, billed: int) -> None:
+    past = [pulled(n, Lever.SCAFFOLD, operator=Operator.PRUNE, promoted=True, brought=0.2) for n in range(2)]
+    dear = [one.model_copy(update={"cost": Usage(input_tokens=billed, verifications=billed)}) for one in past]
+    here = evidence(ROUNDS[name], round=3, history=past)
+    assert decide(here.model_copy(update={"history": dear})) == decide(here)
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,4 +1,4 @@
-"""Puts a report together from the records of a home; it starts nothing and changes nothing.
+"""Puts a report together from the records of a home; it starts nothing, and changes nothing of a campaign.
 
 What can't be read (an artefact that is gone, say) is named among the report's problems, and the rest is told.
 """

@@ -18,6 +18,7 @@ def attack(given, attempt):
 
 
 def verdict(arena, result):
+    """What a naive grader would find; it is asked only where no sandbox stands, about this file's own bytes."""
     import pickle  # noqa: TID251
 
     answer = pickle.loads((arena.work / "output.json").read_bytes())
