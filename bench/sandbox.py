@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pawl.core import SandboxUnavailable, derive_seed
-from pawl.kernels import ChildLimits, Precision, TriMul
+from pawl.kernels import ChildLimits, TriMul
 from pawl.kernels.warm import KernelProcess, Mode, program
 from pawl.safety import Command, Isolation, Limits, Use, default_sandbox, read_result
 
@@ -100,7 +100,7 @@ def request_of(number: int) -> tuple[dict[str, Any], bytes]:
 
     problem = TriMul()
     source = problem.render(problem.space.sample(number))
-    cases = problem.correctness(Precision.FP32)
+    cases = problem.correctness()
     inputs = [problem.inputs(case, derive_seed(number, "inputs", index)) for index, case in enumerate(cases)]
     blob = save({f"{i}/{name}": array for i, arrays in enumerate(inputs) for name, array in arrays.items()})
     plans = [problem.arguments(case) for case in cases]

@@ -34,16 +34,6 @@ SUSPECT = re.compile(
 )
 """What a kernel's module has no honest use for: ways out of the process, into its caller, or around Triton."""
 
-CONTRACT = (
-    "Write custom_kernel(data) with data = (input, mask, weights, config): AlphaFold 3's outgoing triangle "
-    "multiplicative update, forward. input is fp32 [batch, n, n, dim]; mask is [batch, n, n], fp32 ones or int64 "
-    "zeros and ones; weights has norm.weight, norm.bias, left_proj.weight, right_proj.weight, left_gate.weight, "
-    "right_gate.weight, out_gate.weight, to_out_norm.weight, to_out_norm.bias, to_out.weight, each [out, in]; config "
-    "has hidden_dim and dim. LayerNorm over dim; five projections; left and right times mask times sigmoid of their "
-    "gates; out[i, j] = sum over k of left[i, k] * right[j, k]; LayerNorm; times sigmoid of the out gate; to_out. "
-    "Return one fp32 tensor [batch, n, n, dim]. All heavy work is in @triton.jit kernels, for an H100."
-)
-
 
 class TriMulTask:
     """Kernels for drawn variants of TriMul; the grade is ln(seed kernel's time / candidate's time)."""
@@ -90,7 +80,7 @@ class TriMulTask:
                 "problem": self._problem.name,
                 "variant": variant.model_dump(mode="json"),
                 "fields": {field.name: list(field.options) for field in self._problem.space.fields},
-                "contract": CONTRACT,
+                "contract": self._problem.about,
             },
         )
 

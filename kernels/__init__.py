@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .device import H100, Device, perturbed
-    from .problem import Distribution, KernelProblem, Precision, TensorSpec, Tolerance, Variant
+    from .model.device import H100, Device, perturbed
+    from .problem import Distribution, KernelProblem, Precision, TensorSpec, Tolerance, TritonRule, Variant
+    from .problems import PROBLEMS, find_problem
+    from .problems.trimul import TriMul, trimul_variant
     from .report import FailureClass, Launch, Report, Status
     from .schedule import Schedule, ScheduleField, ScheduleSpace
-    from .trimul import PROBLEMS, TriMul, find_problem
     from .verifier import ShapesReport, Verifier
     from .warm import ChildLimits
 
@@ -36,21 +37,23 @@ __all__ = [
     "TensorSpec",
     "Tolerance",
     "TriMul",
+    "TritonRule",
     "Variant",
     "Verifier",
     "find_problem",
     "perturbed",
+    "trimul_variant",
 ]
 
 _WHERE = {
     "ChildLimits": "warm",
-    "Device": "device",
+    "Device": "model.device",
     "Distribution": "problem",
     "FailureClass": "report",
-    "H100": "device",
+    "H100": "model.device",
     "KernelProblem": "problem",
     "Launch": "report",
-    "PROBLEMS": "trimul",
+    "PROBLEMS": "problems",
     "Precision": "problem",
     "Report": "report",
     "Schedule": "schedule",
@@ -60,11 +63,13 @@ _WHERE = {
     "Status": "report",
     "TensorSpec": "problem",
     "Tolerance": "problem",
-    "TriMul": "trimul",
+    "TritonRule": "problem",
+    "TriMul": "problems.trimul",
     "Variant": "problem",
     "Verifier": "verifier",
-    "find_problem": "trimul",
-    "perturbed": "device",
+    "find_problem": "problems",
+    "perturbed": "model.device",
+    "trimul_variant": "problems.trimul",
 }
 
 

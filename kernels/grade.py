@@ -54,12 +54,12 @@ def failed(variant: Variant, failure: FailureClass, detail: str) -> dict[str, Js
 
 
 def _sizes(variant: Variant) -> dict[str, JsonValue]:
-    return variant.model_dump(mode="json", exclude={"precision", "problem"})
+    return {"variant": str(variant)}
 
 
 def verdict(case: Mapping[str, JsonValue], tolerance: Tolerance) -> tuple[FailureClass, str] | None:
     """Why a case of `measure` or `failed` fails the contract, or none."""
-    where = f"n={case['n']}, dim={case['dim']}, hidden={case['hidden']}, {case['distribution']}"
+    where = case["variant"]
     if "error" in case:
         code, detail = cast("list[str]", case["error"])
         return FailureClass(code), f"{detail} ({where})"

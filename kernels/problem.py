@@ -5,11 +5,11 @@ variant = find_problem("trimul").draw(seed=7, count=1)[0]
 find_problem(variant.problem).flops(variant)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from .schedule import Schedule, ScheduleSpace
 
@@ -26,6 +26,10 @@ class Distribution(StrEnum):
     NORMAL = "normal"
     CAUCHY = "cauchy"
     """Heavy tails: a few values dwarf the rest of their row."""
+    BINARY = "binary"
+    """Zeros and ones, so that sums are exact in half precision too."""
+    NEEDLE = "needle"
+    """All the weight of a sum on one of its terms, so that a dropped term shows."""
 
 
 class Precision(StrEnum):
@@ -38,21 +42,22 @@ class Precision(StrEnum):
 
 
 class Variant(BaseModel):
-    """One assignment: the sizes, the distribution and the contract of one run of a problem."""
+    """One assignment: the parameters, the distribution and the contract of one run of a problem."""
 
     model_config = ConfigDict(frozen=True)
 
-    problem: str = "trimul"
-    n: int = Field(ge=1)
-    """Sequence length; activations are [batch, n, n, dim]."""
-    batch: int = Field(default=1, ge=1)
-    dim: int = Field(default=128, ge=16)
-    """Channels of input and output."""
-    hidden: int = Field(default=128, ge=16)
-    """Channels inside."""
+    problem: str
+    parameters: dict[str, bool | int | float | str]
+    """Sizes and options by the problem's own names, such as `{"n": 256, "batch": 2, "dim": 128, "mask": True}`."""
     distribution: Distribution = Distribution.NORMAL
-    mask: bool = False
     precision: Precision = Precision.FP16
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters[name]
+
+    def __str__(self) -> str:
+        said = (f"{name}={value}" for name, value in self.parameters.items())
+        return f"{', '.join(said)}, {self.distribution}"
 
 
 class TensorSpec(BaseModel):
@@ -74,6 +79,32 @@ class Tolerance(BaseModel):
     """Every element must be within `atol + rtol * |reference|`; not one may miss."""
     relative_l2: float
     """Limit on |output - reference| / |reference| in the Euclidean norm over the whole tensor."""
+    budget: float = 10.0
+    """Under a half-precision contract, the error may be this many times that of an honest fp16 run, if that is less."""
+    slope: float = 2e-3
+    """Limit on |<output, reference> / <reference, reference> - 1|: rounding is not biased, a scaled output is."""
+    exact_on_binary: bool = False
+    """Whether inputs of zeros and ones must give the exact result."""
+
+
+class TritonRule(BaseModel):
+    """What share of a run Triton must do."""
+
+    model_config = ConfigDict(frozen=True)
+
+    share: float = 0.3
+    """Of the estimated time, without the operators that may be left to torch."""
+    left_to_torch: frozenset[str] = frozenset()
+    """Torch operators that don't count against the share, such as `bmm`."""
+
+
+Rounding: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.float64]]"
+"""What a reference applies to whatever a half-precision implementation would store in half precision."""
+
+
+def exact(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """Keep fp64."""
+    return values
 
 
 class KernelProblem(Protocol):
@@ -85,6 +116,9 @@ class KernelProblem(Protocol):
 
     name: str
     space: ScheduleSpace
+    triton: TritonRule
+    about: str
+    """The contract of `custom_kernel(data)` in words, for a model that is to write one."""
 
     def seed_source(self) -> str:
         """The plain kernel that speed-ups are counted from."""
@@ -98,8 +132,15 @@ class KernelProblem(Protocol):
         """The public benchmark shapes."""
         ...
 
-    def correctness(self, precision: Precision, seed: int = 0) -> Sequence[Variant]:
-        """Small variants, odd sizes among them, that the interpreter gets through quickly; sizes are drawn."""
+    def tests(self) -> Sequence[Variant]:
+        """The public test shapes."""
+        ...
+
+    def correctness(self, seed: int = 0) -> Sequence[Variant]:
+        """Small variants that the interpreter gets through in about a second altogether.
+
+        Sizes are drawn, odd ones among them, and every distribution comes up.
+        """
         ...
 
     def draw(self, seed: int, count: int, start: int = 0) -> list[Variant]:
@@ -115,7 +156,7 @@ class KernelProblem(Protocol):
         ...
 
     def flops(self, variant: Variant) -> float:
-        """Multiplications and additions of the matrix products, counted as two a pair."""
+        """Multiplications and additions of the matrix products, counted as two a pair; 0 without products."""
         ...
 
     def least_bytes(self, variant: Variant) -> float:
@@ -130,10 +171,14 @@ class KernelProblem(Protocol):
         """How `data` is built from the inputs."""
         ...
 
+    def weights(self, variant: Variant) -> frozenset[str]:
+        """Names of the inputs that are parameters of a layer: an implementation may keep what it packs of them."""
+        ...
+
     def inputs(self, variant: Variant, seed: int) -> "Arrays":
         """Draw every input from one generator."""
         ...
 
-    def reference(self, variant: Variant, inputs: "Arrays") -> "NDArray[np.float64]":
-        """The exact output, in fp64."""
+    def reference(self, variant: Variant, inputs: "Arrays", rounding: Rounding = exact) -> "NDArray[np.float64]":
+        """The exact output, in fp64; with a rounding, what an honest implementation in that precision gives."""
         ...

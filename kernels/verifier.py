@@ -40,13 +40,13 @@ from .answers import (
     unreadable,
 )
 from .cache import JsonCache
-from .device import H100, perturbed
-from .estimate import PERTURBATIONS, crude_us, estimate_launch, estimate_operator, occupancy
 from .extract import extract_kernels, interpreted_source
 from .launches import compile_job
+from .model.device import H100, perturbed
+from .model.estimate import PERTURBATIONS, crude_us, estimate_launch, estimate_operator, occupancy
 from .problem import KernelProblem, Precision, Variant
+from .problems import PROBLEMS, find_problem
 from .report import FailureClass, Launch, Report, Status
-from .trimul import PROBLEMS, find_problem
 from .warm import ChildLimits, KernelProcess, Mode
 
 VERSION = "3"
@@ -180,7 +180,7 @@ class Verifier:
 
         digest = digest_bytes(source.encode())
         seed = int(digest[:15], 16)
-        cases = problem.correctness(Precision.FP32, derive_seed(seed, "sizes"))
+        cases = problem.correctness(derive_seed(seed, "sizes"))
         inputs = [problem.inputs(v, derive_seed(seed, "inputs", i)) for i, v in enumerate(cases)]
         blob = save({f"{i}/{name}": array for i, arrays in enumerate(inputs) for name, array in arrays.items()})
         plans: JsonValue = [problem.arguments(variant) for variant in cases]
@@ -344,7 +344,7 @@ def _unless_failed(told: T | Failure, where: str = "") -> T:
 
 def _answer_bytes() -> int:
     """The outputs of any problem's cases take less than all that a run of them moves; twice that, for fp64."""
-    outputs = (math.fsum(map(each.least_bytes, each.correctness(Precision.FP32))) for each in PROBLEMS.values())
+    outputs = (math.fsum(map(each.least_bytes, each.correctness())) for each in PROBLEMS.values())
     return REPORT_BYTES + 2 * math.ceil(max(outputs))
 
 

@@ -90,7 +90,7 @@ class KernelProcess:
 
 def program(mode: Mode) -> Program:
     """What a warm process of the verifier imports."""
-    folder = files("pawl.kernels")
+    folder = files("pawl.kernels.inside")
     bundle = {f"pawl_worker/{name}": (folder / name).read_bytes() for name in _BUNDLE}
     environment = {
         "TRITON_DEFAULT_FP_FUSION": "1",

@@ -55,7 +55,7 @@ async def test_every_attack_works_where_there_is_no_sandbox(probe):
 
 @pytest.mark.slow
 async def test_no_submission_of_the_kernel_task_gets_out_or_reaches_the_next(isolation, tmp_path, monkeypatch):
-    from pawl.kernels import Variant, Verifier
+    from pawl.kernels import Verifier, trimul_variant
 
     arena = Arena(tmp_path, default_sandbox(isolation))
     monkeypatch.setenv("PROVIDER_KEY", arena.canary())
@@ -67,7 +67,7 @@ async def test_no_submission_of_the_kernel_task_gets_out_or_reaches_the_next(iso
     attack = kernels.ATTACK.format(given=json.dumps(given), word=word)
     verifier = Verifier(arena.sandbox, tmp_path / "cache")
     try:
-        variant = Variant(n=512, dim=128)
+        variant = trimul_variant(512)
         told = await verifier.verify(attack + kernels.TELL_LOOT, variant)
         quiet = await verifier.verify(attack + kernels.ANSWER, variant)
         looked = await verifier.verify(

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pawl.kernels import H100, perturbed
-from pawl.kernels.estimate import estimate_launch, estimate_operator, occupancy
+from pawl.kernels.model.estimate import estimate_launch, estimate_operator, occupancy
 
 RESOURCES = {
     "registers": 64, "shared": 32768, "spills": 0, "warps": 4, "stages": 3, "wgmma": 4, "mma": 0, "async_copies": 8,

@@ -7,13 +7,13 @@ import sys
 import pytest
 import pytest_asyncio
 
-from pawl.kernels import ChildLimits, FailureClass, Precision, Status, TriMul, Variant, Verifier
+from pawl.kernels import ChildLimits, FailureClass, Precision, Status, TriMul, Verifier, trimul_variant
 from pawl.safety.sandbox import default_sandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROBLEM = TriMul()
-VARIANT = Variant(n=512, dim=128)
+VARIANT = trimul_variant(512)
 SCHEDULE = {
     "fusion": "both",
     "precision": "half",
@@ -173,7 +173,7 @@ def matmul(a_ptr, b_ptr, c_ptr, n, M: tl.constexpr, K: tl.constexpr):
 CHECK = """
 import sys; sys.path.insert(0, {folder!r})
 import torch
-from pawl.kernels import interpret, counting
+from pawl.kernels.inside import interpret, counting
 interpret.install()
 import toy
 x, y = torch.randn(5, 8), torch.zeros(5, 8)

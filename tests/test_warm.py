@@ -13,7 +13,7 @@ import pytest_asyncio
 from safetensors.numpy import save
 
 from pawl.core import SandboxUnavailable
-from pawl.kernels import ChildLimits, Precision, TriMul
+from pawl.kernels import ChildLimits, TriMul
 from pawl.kernels.warm import KernelProcess, Mode
 from pawl.kernels.warm import program as kernel_program
 from pawl.safety.sandbox import (
@@ -619,7 +619,7 @@ async def cold_answer(sandbox, work, request, blob):
 
 async def test_kernels_get_the_answers_of_a_fresh_process_after_a_candidate_that_poisons(tmp_path):
     sandbox, problem = default_sandbox(), TriMul()
-    case = problem.correctness(Precision.FP32)[0]
+    case = problem.correctness()[0]
     inputs = {f"0/{name}": array for name, array in problem.inputs(case, 5).items()}
     request = {"kind": "candidate", "cases": [problem.arguments(case)], "traces": []}
     good = request | {"source": problem.render(problem.space.sample(3))}

@@ -21,10 +21,11 @@ policy = Policy()
 def describe(payload):
     """One line that says what the assignment is."""
     variant = payload["variant"]
-    mask = "mask" if variant["mask"] else "full"
+    sizes = variant["parameters"]
+    mask = "mask" if sizes["mask"] else "full"
     return (
         f"{variant['precision']} {mask} {variant['distribution']} "
-        f"batch {variant['batch']} dim {variant['dim']} n {variant['n']}"
+        f"batch {sizes['batch']} dim {sizes['dim']} n {sizes['n']}"
     )
 
 

@@ -15,8 +15,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from ..report import Launch
 from .device import Device
-from .report import Launch
 
 PERTURBATIONS = 4
 """Device variants that every report carries."""

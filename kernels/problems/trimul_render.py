@@ -8,7 +8,7 @@ constexprs, so that a few hundred compiled kernels serve every schedule.
 whatever `n` is, loads are wide, and one compiled kernel serves all sizes.
 """
 
-from .schedule import Schedule
+from ..schedule import Schedule
 
 _HEADER = '''"""TriMul, written from a schedule:
 

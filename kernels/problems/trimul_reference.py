@@ -5,7 +5,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .problem import Distribution, TensorSpec, Variant
+from ..problem import Distribution, Rounding, TensorSpec, Variant, exact
 
 Arrays: TypeAlias = dict[str, NDArray[np.generic]]
 
@@ -23,7 +23,7 @@ def draw_inputs(variant: Variant, specs: dict[str, TensorSpec], seed: int) -> Ar
     arrays: Arrays = {}
     for name, spec in sorted(specs.items()):
         if name == "mask":
-            values = draw.integers(0, 2, spec.shape) if variant.mask else np.ones(spec.shape)
+            values = draw.integers(0, 2, spec.shape) if variant["mask"] else np.ones(spec.shape)
         elif name == "input" and variant.distribution is Distribution.CAUCHY:
             values = draw.standard_cauchy(spec.shape)
         else:
@@ -34,23 +34,29 @@ def draw_inputs(variant: Variant, specs: dict[str, TensorSpec], seed: int) -> Ar
     return arrays
 
 
-def outgoing_trimul(inputs: Arrays) -> NDArray[np.float64]:
+def outgoing_trimul(inputs: Arrays, rounding: Rounding = exact) -> NDArray[np.float64]:
     """AlphaFold 3's outgoing triangle multiplicative update (Abramson et al. 2024, supplement, algorithm 12).
 
     Args:
         inputs: `input` [B, N, N, dim], `mask` [B, N, N], and the weights by name, projections as [out, in].
+        rounding: applied to the operands of every product and to the gates.
 
     Returns:
         The output, [B, N, N, dim].
     """
     of = {name: value.astype(np.float64) for name, value in inputs.items()}
-    x = _layer_norm(of["input"], of["norm.weight"], of["norm.bias"])
+    x = rounding(_layer_norm(of["input"], of["norm.weight"], of["norm.bias"]))
+    projected = {
+        name: x @ rounding(of[f"{name}.weight"]).T
+        for name in ("left_proj", "right_proj", "left_gate", "right_gate", "out_gate")
+    }
     mask = of["mask"][..., None]
-    left = (x @ of["left_proj.weight"].T) * mask * _sigmoid(x @ of["left_gate.weight"].T)
-    right = (x @ of["right_proj.weight"].T) * mask * _sigmoid(x @ of["right_gate.weight"].T)
-    gate = _sigmoid(x @ of["out_gate.weight"].T)
+    left = rounding(projected["left_proj"] * mask * _sigmoid(projected["left_gate"]))
+    right = rounding(projected["right_proj"] * mask * _sigmoid(projected["right_gate"]))
+    gate = rounding(_sigmoid(projected["out_gate"]))
     product = np.moveaxis(np.moveaxis(left, 3, 1) @ np.swapaxes(np.moveaxis(right, 3, 1), 2, 3), 1, 3)
-    return (_layer_norm(product, of["to_out_norm.weight"], of["to_out_norm.bias"]) * gate) @ of["to_out.weight"].T
+    inner = _layer_norm(rounding(product), of["to_out_norm.weight"], of["to_out_norm.bias"])
+    return rounding(inner * gate) @ rounding(of["to_out.weight"]).T
 
 
 def _layer_norm(x: NDArray[np.float64], weight: NDArray[np.float64], bias: NDArray[np.float64]) -> NDArray[np.float64]:

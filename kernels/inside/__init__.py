@@ -1,0 +1,1 @@
+"""What runs inside the sandbox, without the rest of Pawl, as the package `pawl_worker`."""
