@@ -79,8 +79,10 @@ class Tolerance(BaseModel):
     """Every element must be within `atol + rtol * |reference|`; not one may miss."""
     relative_l2: float
     """Limit on |output - reference| / |reference| in the Euclidean norm over the whole tensor."""
-    budget: float = 10.0
-    """Under a half-precision contract, the error may be this many times that of an honest fp16 run, if that is less."""
+    budget: float | None = None
+    """The error may be this many times that of an honest fp16 run, if that is less; none where fp16 isn't allowed."""
+    budget_floor: float = 1e-3
+    """The least that the budget comes to, where an fp16 run happens to be almost exact."""
     slope: float = 2e-3
     """Limit on |<output, reference> / <reference, reference> - 1|: rounding is not biased, a scaled output is."""
     exact_on_binary: bool = False
@@ -151,6 +153,14 @@ class KernelProblem(Protocol):
         """The kind of a variant, one of at most four."""
         ...
 
+    def smaller(self, variant: Variant) -> Sequence[Variant]:
+        """Variants alike but for the main size, from a cheap one upwards to the variant itself.
+
+        A verifier looks among them for the cheapest at which a submission does the same steps. Where the variant's
+        size is odd, theirs are too.
+        """
+        ...
+
     def tolerance(self, precision: Precision) -> Tolerance:
         """What the contract allows."""
         ...
@@ -165,6 +175,10 @@ class KernelProblem(Protocol):
 
     def specs(self, variant: Variant) -> dict[str, TensorSpec]:
         """The inputs' names, shapes and types."""
+        ...
+
+    def output(self, variant: Variant) -> TensorSpec:
+        """Shape and type of what `custom_kernel` returns."""
         ...
 
     def arguments(self, variant: Variant) -> JsonValue:

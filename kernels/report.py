@@ -22,10 +22,30 @@ class FailureClass(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     BAD_OUTPUT = "bad-output"
-    """Not one fp32 tensor of the right shape with finite values."""
+    """Not one tensor of the right type and shape with finite values."""
     WRONG_RESULT = "wrong-result"
     PRECISION = "precision"
     """Right to the public tolerance, but over the contract's relative error."""
+    INPUT_CHANGED = "input-changed"
+    OUT_OF_BOUNDS = "out-of-bounds"
+    RACE = "race"
+    """Another order of its programs gives another result."""
+    DECOY = "decoy-kernel"
+    """Without that kernel's launches the output is the same."""
+    TORCH_SHARE = "torch-share"
+    """Too little of the work happens in Triton."""
+    LESS_WORK = "less-work"
+    """At the variant's size it multiplies, reads or writes less than the problem takes."""
+    UNTRACED_DATA = "untraced-data"
+    """Values that come of no input, no torch operator and no kernel."""
+    READS_VALUES = "reads-values"
+    """What its host code does depends on values of large tensors."""
+    UNSUPPORTED_OPERATOR = "unsupported-operator"
+    UNSUPPORTED_KERNEL = "unsupported-kernel"
+    """A kernel's body says what isn't of the kernel language."""
+    TOO_MANY_STEPS = "too-many-steps"
+    BIAS = "bias"
+    """Scaled: its errors lean one way, as rounding doesn't."""
     UNSUPPORTED_ARGUMENT = "unsupported-argument"
     NOT_COUNTABLE = "not-countable"
     COMPILE_ERROR = "compile-error"
@@ -48,6 +68,12 @@ class Launch(BaseModel):
     time_us: float
     bound: str
     """What it waits for most: `tensor`, `arithmetic`, `memory`, `l2`, `latency` or `launch`."""
+    breakdown_us: dict[str, float] = {}
+    """What `time_us` is the sum of, by what is waited for."""
+    host_us: float = 0.0
+    """What the host takes to issue it, which hides behind the GPU's work where there is enough of that."""
+    waits: bool = False
+    """Whether the host waits for its result."""
     resources: dict[str, int]
     """Registers, shared bytes, spilled bytes, warps, blocks at work on a multiprocessor."""
 

@@ -110,16 +110,15 @@ async def test_a_kernel_may_choose_by_size_mask_and_batch_among_kernels_that_wer
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_the_sizes_that_are_checked_are_drawn_for_the_source(verifier):
-    sizes = [case["n"] for case in (await verifier.verify(SEED, VARIANT)).correctness]
+    said = [str(case["variant"]) for case in (await verifier.verify(SEED, VARIANT)).correctness]
+    sizes = [int(each.split(",")[0].removeprefix("n=")) for each in said]
     report = await verifier.verify(SEED + kernels.KNOWS_SIZES.format(sizes=sizes), VARIANT)
     assert report.failure_class is FailureClass.WRONG_RESULT
     drawn = [[case["n"] for case in PROBLEM.correctness(seed)] for seed in range(50)]
     assert len(set(map(tuple, drawn))) > 20
-    for small, exact, large in drawn:
-        assert small % 16
-        assert exact % 16 == 0
-        assert large > 64
-        assert large % 2
+    for sizes in drawn:
+        assert 32 in sizes
+        assert sum(size % 2 for size in sizes) >= 4
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -14,8 +14,10 @@ from pydantic import JsonValue
 
 from ...core import derive_seed
 from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
-from ..schedule import Schedule, trimul_space
+from ..schedule import Schedule
+from .shapes import smaller_variants
 from .trimul_render import render_trimul
+from .trimul_space import SPACE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +44,7 @@ class TriMul:
     """The problem; see the module."""
 
     name = "trimul"
-    space = trimul_space()
+    space = SPACE
     triton = TritonRule(left_to_torch=frozenset({"bmm", "baddbmm"}))
     about = CONTRACT
 
@@ -89,17 +91,17 @@ class TriMul:
         return [trimul_variant(n, batch, dim, mask=mask, distribution=like) for n, batch, dim, mask, like in rows]
 
     def correctness(self, seed: int = 0) -> Sequence[Variant]:
-        """Ragged and exact tiles, one tile and several, with mask and without, dim below and above hidden."""
+        """Ragged and exact tiles, with mask and without, in the family that leaderboard files are written for."""
         draw = random.Random(seed)
+        odd = (9, 11, 13, 15, 17)
         rows = (
-            (draw.choice((9, 10, 11, 12, 13, 14, 15)), 2, 80, 16, Distribution.NORMAL, True),
-            (draw.choice((16, 32)), 1, 32, 32, Distribution.CAUCHY, False),
-            (draw.choice((65, 67, 69, 71, 73)), 1, 16, 16, Distribution.NORMAL, False),
+            (draw.choice(odd), 2, draw.choice((128, 256, 384, 768)), True, Distribution.NORMAL),
+            (32, 1, 128, False, Distribution.CAUCHY),
+            (draw.choice(range(33, 50, 2)), 1, 128, False, Distribution.NORMAL),
+            (draw.choice(odd), 1, 128, True, Distribution.BINARY),
+            (draw.choice(odd), 1, 128, True, Distribution.NEEDLE),
         )
-        return [
-            trimul_variant(n, batch, dim, hidden, mask=mask, distribution=like)
-            for n, batch, dim, hidden, like, mask in rows
-        ]
+        return [trimul_variant(n, batch, dim, mask=mask, distribution=like) for n, batch, dim, mask, like in rows]
 
     def draw(self, seed: int, count: int, start: int = 0) -> list[Variant]:
         """Assignments `start` to `start + count` of a seed's endless stream."""
@@ -118,10 +120,19 @@ class TriMul:
         elements = variant["batch"] * variant["n"] ** 2 * variant["dim"]
         return "small" if elements < 1 << 27 else "large"
 
+    def smaller(self, variant: Variant) -> Sequence[Variant]:
+        """Shorter sequences."""
+        return smaller_variants(variant, "n", (64, 96, 128, 192, 256, 384, 512, 768))
+
     def tolerance(self, precision: Precision) -> Tolerance:
-        """The public 2e-2 for every element, and a limit on the relative error that the contract sets."""
-        limit = {Precision.FP32: 5e-5, Precision.FP16: 5e-3}[precision]
-        return Tolerance(rtol=2e-2, atol=2e-2, relative_l2=limit)
+        """Limits of twice what an honest run errs by: in fp32 or TF32 in three parts, or else in bf16.
+
+        In bf16 single elements miss the public 2e-2 by up to a fifth of it, the norm errs by 5.5e-3, which is up to
+        ten times what fp16 and TF32 do, and the slope by 1.5e-3 (200 seeds of `correctness`).
+        """
+        if precision is Precision.FP32:
+            return Tolerance(rtol=5e-2, atol=5e-2, relative_l2=5e-5, slope=2e-5)
+        return Tolerance(rtol=5e-2, atol=5e-2, relative_l2=1.15e-2, budget=22, slope=3.2e-3)
 
     def flops(self, variant: Variant) -> float:
         """Six projections and the triangle product."""
@@ -143,6 +154,10 @@ class TriMul:
         specs = {name: TensorSpec(shape=shape, dtype="float32") for name, shape in shapes.items()}
         specs["mask"] = TensorSpec(shape=rows, dtype="int64" if variant["mask"] else "float32")
         return specs
+
+    def output(self, variant: Variant) -> TensorSpec:
+        """fp32, of the input's shape."""
+        return self.specs(variant)["input"]
 
     def arguments(self, variant: Variant) -> JsonValue:
         """`(input, mask, weights, config)`."""

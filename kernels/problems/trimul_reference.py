@@ -1,13 +1,10 @@
 """TriMul's inputs and its reference in fp64, in NumPy, so that grading needs no torch."""
 
-from typing import TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..problem import Distribution, Rounding, TensorSpec, Variant, exact
-
-Arrays: TypeAlias = dict[str, NDArray[np.generic]]
+from .draws import Arrays, draw_place, draw_values, generator
 
 EPSILON = 1e-5
 """LayerNorm's epsilon, torch's default."""
@@ -18,20 +15,29 @@ def draw_inputs(variant: Variant, specs: dict[str, TensorSpec], seed: int) -> Ar
 
     Weights are normal; a projection's are divided by the square root of its number of outputs, as the public
     harness does.
+
+    With a needle, one k of the triangle sum is ordinary and the others fade: their activations vary so little that
+    LayerNorm's epsilon holds them down, and the norm's bias is as small. So the needle outweighs the rest together,
+    and an epsilon that is too large shows in what is left where the mask covers the needle.
     """
-    draw = np.random.Generator(np.random.Philox(seed))
-    arrays: Arrays = {}
-    for name, spec in sorted(specs.items()):
-        if name == "mask":
-            values = draw.integers(0, 2, spec.shape) if variant["mask"] else np.ones(spec.shape)
-        elif name == "input" and variant.distribution is Distribution.CAUCHY:
-            values = draw.standard_cauchy(spec.shape)
-        else:
-            values = draw.standard_normal(spec.shape)
-            if len(spec.shape) == 2:
-                values = values / np.sqrt(spec.shape[0])
-        arrays[name] = values.astype(spec.dtype)
-    return arrays
+    draw = generator(seed)
+    values = {name: _draw(name, spec.shape, variant, draw) for name, spec in sorted(specs.items())}
+    if variant.distribution is Distribution.NEEDLE:
+        place, faint = draw_place(draw, variant["n"]), 0.3 / np.sqrt(variant["n"])
+        weight = np.full(variant["n"], faint * np.sqrt(EPSILON))
+        weight[place] = 1.0
+        values["input"] *= weight[:, None]
+        values["norm.bias"] *= faint
+    return {name: values[name].astype(spec.dtype) for name, spec in specs.items()}
+
+
+def _draw(name: str, shape: tuple[int, ...], variant: Variant, draw: np.random.Generator) -> NDArray[np.float64]:
+    if name == "mask":
+        return draw.integers(0, 2, shape).astype(np.float64) if variant["mask"] else np.ones(shape)
+    if name == "input":
+        return draw_values(draw, shape, variant.distribution)
+    values = draw.standard_normal(shape)
+    return values / np.sqrt(shape[0]) if len(shape) == 2 else values
 
 
 def outgoing_trimul(inputs: Arrays, rounding: Rounding = exact) -> NDArray[np.float64]:
