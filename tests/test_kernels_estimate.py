@@ -1,11 +1,11 @@
-"""The device model: what must make a launch slower does, and what can't, doesn't."""
+"""The model of a launch: what must make it slower does, and what can't, doesn't."""
 
 import dataclasses
+import math
 
 import pytest
 
-from pawl.kernels import H100, perturbed
-from pawl.kernels.model.estimate import estimate_launch, estimate_operator, occupancy
+from pawl.kernels.model import H100, launch_time, occupancy, perturbed
 
 RESOURCES = {
     "registers": 64, "shared": 32768, "spills": 0, "warps": 4, "stages": 3, "wgmma": 4, "mma": 0, "async_copies": 8,
@@ -16,9 +16,12 @@ def access(kind="load", tensor=0, size=1 << 15, sharing=1.0, looped=True):
     return {"kind": kind, "tensor": tensor, "bytes": size, "useful": size, "sharing": sharing, "looped": looped}
 
 
-def launch(programs=4096, flops=0.0, accesses=None, sizes=None, device=H100, **resources):
-    counts = {"accesses": accesses or [access(size=64)], "dots": {"fp16": flops}, "operations": 0.0, "trips": 8.0}
-    return estimate_launch("k", [programs, 1, 1], counts, RESOURCES | resources, sizes or {0: 1 << 30}, device)
+def launch(programs=4096, flops=0.0, accesses=None, sizes=None, device=H100, heaviest=1.0, tiles=None, **resources):
+    counts = {
+        "accesses": accesses or [access(size=64)], "dots": {"fp16": flops}, "operations": 0.0, "trips": 8.0,
+        "heaviest": heaviest, "tiles": tiles or {},
+    }  # fmt: skip
+    return launch_time("k", [programs, 1, 1], counts, RESOURCES | resources, sizes or {0: 1 << 30}, device)
 
 
 @pytest.mark.parametrize(
@@ -36,15 +39,33 @@ def test_one_block_more_than_a_wave_costs_a_whole_wave():
     assert over.time_us > 1.8 * full.time_us
 
 
+def test_one_heavy_program_ends_last():
+    slots = 132 * occupancy(RESOURCES, H100)
+    assert launch(programs=slots, flops=1e9, heaviest=2.0).time_us > 1.9 * launch(programs=slots, flops=1e9).time_us
+    many = launch(programs=50 * slots, flops=1e9)
+    assert launch(programs=50 * slots, flops=1e9, heaviest=2.0).time_us < 1.05 * many.time_us
+
+
 def test_products_without_wgmma_take_longer():
     assert launch(flops=1e9, wgmma=0, mma=4).time_us > 1.4 * launch(flops=1e9).time_us
     assert launch(flops=1e9, wgmma=0, mma=0).time_us > 10 * launch(flops=1e9).time_us
+
+
+def test_narrow_tiles_starve_wgmma():
+    wide = launch(flops=1e9, tiles={"fp16": (128, 128, 64)})
+    assert launch(flops=1e9, tiles={"fp16": (128, 32, 64)}).time_us > 1.5 * wide.time_us
 
 
 def test_spills_and_uncoalesced_loads_cost_traffic():
     plain = launch(accesses=[access()])
     assert launch(accesses=[access()], spills=256).time_us > plain.time_us
     assert launch(accesses=[access(size=1 << 17)]).time_us > 2 * plain.time_us
+
+
+def test_atomics_cost_more_than_stores():
+    store = launch(accesses=[access(), access(kind="store", tensor=1)], sizes={0: 1 << 30, 1: 1 << 30})
+    atomic = launch(accesses=[access(), access(kind="atomic", tensor=1)], sizes={0: 1 << 30, 1: 1 << 30})
+    assert atomic.time_us > store.time_us
 
 
 def test_what_programs_share_is_fetched_once():
@@ -60,9 +81,12 @@ def test_more_stages_in_flight_hide_more_latency():
     assert fast.time_us < slow.time_us
 
 
-def test_a_launch_and_an_operator_never_take_less_than_a_launch():
-    assert launch(programs=1).time_us > 3.0
-    assert estimate_operator({"name": "cat", "bytes": 0, "flops": 0, "dtype": "float32"}, H100).time_us == 3.0
+def test_a_launch_takes_at_least_its_start_and_says_what_its_time_is_made_of():
+    for made in (launch(programs=1), launch(flops=1e9), launch(accesses=[access()]), launch(flops=1e8, wgmma=0)):
+        assert made.time_us >= H100.launch_seconds * 1e6
+        assert math.isclose(sum(made.breakdown_us.values()), made.time_us)
+        assert made.bound in made.breakdown_us
+        assert made.host_us > 0
 
 
 def test_perturbed_devices_repeat_by_seed_and_stay_near():

@@ -1,4 +1,4 @@
-"""The H100 SXM as the estimate sees it: published figures, each with its source.
+"""The H100 SXM as the model sees it: published figures, each with its source; docs/h100-model.md lists them too.
 
 No constant was fitted to a kernel that is judged by it.
 """
@@ -9,33 +9,47 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Device:
-    """Rates and limits of one GPU; rates are of the whole GPU."""
+    """Rates and limits of one GPU and of the host that feeds it; rates are of the whole GPU."""
 
     name: str = "H100 SXM (model)"
     multiprocessors: int = 132
     """NVIDIA H100 datasheet, SXM5."""
     clock_hz: float = 1.755e9
-    """Boost clock that NVIDIA's dense peaks are stated at: 989.4e12 / (132 * 4096)."""
+    """Clock of NVIDIA's dense peaks, 989.4e12 / (132 * 4096); it boosts to 1.98e9 and falls under load."""
     half_flops: float = 989e12
-    """fp16 on tensor cores, dense; datasheet."""
+    """fp16 and bf16 on tensor cores, dense; datasheet."""
     tf32_flops: float = 495e12
     """TF32 on tensor cores, dense; datasheet."""
+    eighth_flops: float = 1979e12
+    """fp8 on tensor cores, dense; datasheet."""
     fp32_flops: float = 67e12
     """fp32 without tensor cores; datasheet. One operation that isn't a fused multiply-add runs at half of it."""
-    tensor_efficiency: float = 0.81
-    """Share of the peak that a large, warm product reaches: 798 of 989 TFLOP/s at 8192^3."""
+    fp64_flops: float = 67e12
+    """fp64 on tensor cores; datasheet."""
+    tensor_efficiency: float = 0.79
+    """Share of the half-precision peak that cuBLAS reaches at 8192^3: 750 and 798 of 989 TFLOP/s (two sources)."""
+    tf32_efficiency: float = 0.82
+    """The same for TF32: 412 of 495 TFLOP/s at 8192^3, 399 at 4096^3."""
+    fp32_efficiency: float = 0.75
+    """The same for fp32 without TF32: 50.5 of 67 TFLOP/s at 8192^3."""
     mma_share: float = 0.62
     """mma.sync instead of wgmma, against wgmma's rate; arXiv 2402.13499."""
     memory_bytes: float = 3.0e12
-    """Bytes a second to HBM3, reads and writes counted: what a copy reaches of the datasheet's 3.35e12."""
+    """Bytes a second to HBM3, reads and writes counted: what a copy reaches of 3.35e12 (two sources)."""
     l2_bytes: float = 5.6e12
-    """Bytes a second out of L2; Hopper microbenchmarks, arXiv 2501.12084."""
+    """Bytes a second out of L2; Hopper microbenchmarks, chipsandcheese 2023 and arXiv 2501.12084."""
     l2_capacity: float = 50e6 * 0.6
     """Bytes of 50 MB that one launch can count on: the two partitions hold copies of each other's lines."""
     latency_seconds: float = 7.0e-7
     """A load that misses L2, under load; about 480 ns idle, arXiv 2402.13499."""
-    launch_seconds: float = 3.0e-6
-    """One launch on a stream that is kept fed: 2 to 5 microseconds on several pages."""
+    launch_seconds: float = 2.0e-6
+    """What a kernel takes on the GPU beside its work: start, ramp and drain; about 2 us where it is empty."""
+    dispatch_seconds: float = 6.0e-6
+    """What the Python host takes to issue one torch operator: 5 to 10 us on several pages."""
+    triton_seconds: float = 1.2e-5
+    """What the Python host takes to issue one Triton launch through its JIT; 5 to 20 us on several pages."""
+    block_seconds: float = 8.0e-10
+    """Between two blocks that the scheduler starts: somewhat more than a clock."""
     registers: int = 65_536
     threads: int = 2_048
     blocks: int = 32
@@ -45,14 +59,43 @@ class Device:
     spill_limit: int = 256
     """Bytes of spill stores and loads a thread beyond which a kernel is refused: it would live in local memory."""
 
+    def product_rate(self, kind: str) -> float:
+        """Operations a second of a large product of this kind, such as `fp16` or `tf32`."""
+        rates = {
+            "fp8": self.eighth_flops * self.tensor_efficiency,
+            "fp16": self.half_flops * self.tensor_efficiency,
+            "bf16": self.half_flops * self.tensor_efficiency,
+            "int8": self.eighth_flops * self.tensor_efficiency,
+            "tf32": self.tf32_flops * self.tf32_efficiency,
+            "tf32x3": self.tf32_flops * self.tf32_efficiency / 3,
+            "fp64": self.fp64_flops * self.fp32_efficiency,
+        }
+        return rates.get(kind, self.fp32_flops * self.fp32_efficiency)
+
+    def product_peak(self, kind: str) -> float:
+        """Datasheet's operations a second of a product of this kind."""
+        peaks = {
+            "fp8": self.eighth_flops,
+            "int8": self.eighth_flops,
+            "fp16": self.half_flops,
+            "bf16": self.half_flops,
+            "tf32": self.tf32_flops,
+            "tf32x3": self.tf32_flops / 3,
+            "fp64": self.fp64_flops,
+        }
+        return peaks.get(kind, self.fp32_flops)
+
 
 H100 = Device()
+
+PERTURBATIONS = 4
+"""Device variants that every report carries."""
 
 
 def perturbed(device: Device, seed: int) -> Device:
     """The same device with its uncertain constants moved, each within its own doubt.
 
-    Bandwidths and tensor rates by up to 20 %, L2 by 30 %, latency and launches by 40 %.
+    Bandwidths and rates by up to 20 %, L2 by 30 %, latency, launches and the host by 40 %.
     """
     draw = random.Random(seed)
 
@@ -63,10 +106,15 @@ def perturbed(device: Device, seed: int) -> Device:
         device,
         memory_bytes=around(device.memory_bytes, 0.2),
         tensor_efficiency=around(device.tensor_efficiency, 0.2),
+        tf32_efficiency=around(device.tf32_efficiency, 0.2),
+        fp32_efficiency=around(device.fp32_efficiency, 0.2),
         mma_share=around(device.mma_share, 0.2),
         fp32_flops=around(device.fp32_flops, 0.2),
         l2_bytes=around(device.l2_bytes, 0.3),
         l2_capacity=around(device.l2_capacity, 0.3),
         latency_seconds=around(device.latency_seconds, 0.4),
         launch_seconds=around(device.launch_seconds, 0.4),
+        dispatch_seconds=around(device.dispatch_seconds, 0.4),
+        triton_seconds=around(device.triton_seconds, 0.4),
+        block_seconds=around(device.block_seconds, 0.4),
     )
