@@ -12,8 +12,8 @@ from ..serving.runner import RolloutLimits
 from ..serving.session import CallLimits
 from .races import RaceRules
 
-CAPABLE_BILL = Usage(input_tokens=48_000, output_tokens=6_000, verifications=1, cpu_seconds=0.25)
-"""For a model that writes text and code: a few answers of the default length, each to a prompt with earlier ones."""
+CAPABLE_BILL = Usage(input_tokens=64_000, output_tokens=16_000, verifications=1, cpu_seconds=0.25)
+"""For a model that writes text and code: five modules of 3,000 tokens, each asked for with one or two others shown."""
 
 
 def for_model(rules: RaceRules, *, capable: bool) -> RaceRules:

@@ -7,7 +7,7 @@ from .scaffold import FILE, ScaffoldConfig
 
 
 def bundled_scaffold(name: str, config: ScaffoldConfig) -> dict[str, bytes]:
-    """The tree of a bundled scaffold: its agent, the client it imports, and its typed part.
+    """The tree of a bundled scaffold: its agent's files, the client they import, and its typed part.
 
     Args:
         name: a folder below `evals/scaffolds/`.
@@ -19,7 +19,5 @@ def bundled_scaffold(name: str, config: ScaffoldConfig) -> dict[str, bytes]:
 @cache
 def _code(name: str) -> dict[str, bytes]:
     root = files("pawl.evals") / "scaffolds"
-    return {
-        "agent.py": (root / name / "agent.py").read_bytes(),
-        "client.py": (root / "client.py").read_bytes(),
-    }
+    own = {each.name: each.read_bytes() for each in (root / name).iterdir() if each.is_file()}
+    return {**own, "client.py": (root / "client.py").read_bytes()}

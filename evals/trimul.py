@@ -4,7 +4,8 @@
     grade = await task.grade(item, '{"schedule": {...}}')     # log of the speed-up over the seed kernel
 
 An output is `{"schedule": {field: option}}`, which the trusted renderer turns into a module, or
-`{"source": module}`, or a module's plain text. Times are estimated unless the verifier took them on a device.
+`{"source": module, "parent": digest}` (the kernel that it was developed from, if any), or a module's plain text. Times
+are estimated unless the verifier took them on a device.
 """
 
 import json
@@ -17,14 +18,17 @@ from typing import cast
 from pydantic import JsonValue
 
 from ..core import ConfigurationError, Grade, Trajectory, Usage, derive_seed, digest_json
-from ..kernels import FailureClass, Report, Variant, Verifier, find_problem
+from ..kernels import H100, FailureClass, Report, Variant, Verifier, find_problem
 from ..serving.tools import Tool, ToolResult
 from .bundled import bundled_scaffold
+from .evaluate import Attempt
 from .registry import TaskEnvironment
 from .scaffold import Mode, ScaffoldConfig
 from .showcase import Showcase
 from .task import Cheat, Direction, Item, Metric, Split
 from .trimul_showcase import show_best_kernel
+from .trimul_starts import continue_attempts
+from .trimul_words import device_words, first_mismatch, launch_rows
 
 VISIBLE = 64
 """Distinct assignments of the optimise split; further items repeat them."""
@@ -85,24 +89,41 @@ class TriMulTask:
         )
 
     def seed_scaffold(self, capable: bool) -> Mapping[str, bytes]:
-        """The bundled agent: a capable model writes modules and may repair one; a small one chooses schedules."""
-        if capable:
-            config = ScaffoldConfig(mode=Mode.SOURCE, prompt={"1_task": "You write fast Triton kernels."}, repairs=1)
-        else:
+        """The bundled agent: a capable model writes modules and may repair them; a small one chooses schedules."""
+        if not capable:
             config = ScaffoldConfig(mode=Mode.SCHEDULE, prompt={"1_task": "Choose a fast Triton schedule."})
-        return bundled_scaffold("trimul", config)
+            return bundled_scaffold("trimul", config)
+        config = ScaffoldConfig(
+            mode=Mode.SOURCE, prompt={"1_task": "You write fast Triton kernels."}, samples=2, repairs=2
+        )
+        own = {"device.txt": device_words(H100).encode(), "seed.py": self._seed_source.encode()}
+        return {**bundled_scaffold("trimul", config), **own}
+
+    def continued(self, attempts: Sequence[Attempt], earlier: Sequence[Trajectory], seed: int) -> list[Attempt]:
+        """The attempts with the kernels that they begin from: see `trimul_starts`."""
+        visible = {item.id: item for item in self.items(Split.OPTIMISE, seed, VISIBLE)}
+        return continue_attempts(attempts, earlier, visible, self._seed_source)
 
     def tools(self, item: Item) -> Sequence[Tool]:
-        """`verify`: whether an output is accepted, why not, its grade, and its time in microseconds."""
+        """`verify`: what an output is worth and why.
+
+        The answer has `accepted`, `reasons` (the verifier's words), `mismatch` (of the case that they speak of: how
+        far off it is, never its sizes or values), `value`, `time_us`, `floor_us`, `basis`, and `launches` (where the
+        time goes, and each kernel's resources).
+        """
 
         async def verify(arguments: dict[str, JsonValue]) -> ToolResult:
             output = arguments.get("output")
-            grade = await self.grade(item, output if isinstance(output, str) else json.dumps(output))
+            grade, report = await self._assess(item, output if isinstance(output, str) else json.dumps(output))
             answer: dict[str, JsonValue] = {
                 "accepted": grade.valid,
                 "reasons": grade.details.get("words", []),
+                "mismatch": first_mismatch(report) if report is not None else None,
                 "value": grade.value,
                 "time_us": grade.details.get("time_us"),
+                "floor_us": report.floor_us if report is not None else None,
+                "basis": grade.details.get("basis"),
+                "launches": launch_rows(report) if report is not None else [],
             }
             return ToolResult(answer, Usage(verifications=1))
 
@@ -113,20 +134,27 @@ class TriMulTask:
 
         A rejected or missing kernel gets the floor, its failure class as the reason, and the verifier's own words in
         `details["words"]`. `details["conditions"]` holds the grade under perturbed device constants and under the
-        cruder estimator.
+        cruder estimator; `details["launches"]`, for a module, where its time goes.
         """
+        grade, report = await self._assess(item, output)
+        if report is None or not grade.valid or "schedule" in grade.details:
+            return grade
+        return grade.model_copy(update={"details": {**grade.details, "launches": launch_rows(report)}})
+
+    async def _assess(self, item: Item, output: str | None) -> tuple[Grade, Report | None]:
+        """The grade, and what the verifier said, where it was asked."""
         if output is None:
-            return self._rejected(["there is no output"], "no-output", {})
+            return self._rejected(["there is no output"], "no-output", {}), None
         try:
             source, schedule = self._source(output)
         except ConfigurationError as error:
-            return self._rejected([str(error)], "bad-output", {})
+            return self._rejected([str(error)], "bad-output", {}), None
         variant = Variant.model_validate(item.payload["variant"])
         report = await self.verifier.verify(source, variant)
         details: dict[str, JsonValue] = {"basis": report.basis, **({"schedule": dict(schedule)} if schedule else {})}
         seed = await self._seed_report(variant)
         if not report.accepted or report.time_us is None or seed.time_us is None:
-            return self._rejected(report.reasons, str(report.failure_class or "rejected"), details)
+            return self._rejected(report.reasons, str(report.failure_class or "rejected"), details), report
         details |= {
             "time_us": report.time_us,
             "crude_us": report.crude_us,
@@ -135,7 +163,7 @@ class TriMulTask:
             "conditions": {name: self._clip(value) for name, value in _conditions(seed, report).items()},
         }
         value = self._clip(math.log(seed.time_us / report.time_us))
-        return Grade(value=value, valid=True, estimated=report.basis == "estimated", details=details)
+        return Grade(value=value, valid=True, estimated=report.basis == "estimated", details=details), report
 
     def _clip(self, value: float) -> float:
         return min(max(value, self.metric.worst), self.metric.best)

@@ -70,7 +70,7 @@ async def _target(state: State, runtime: NodeRuntime, candidate: Candidate) -> R
     items = visible_items(context.task, state)
 
     async def run() -> JsonValue:
-        plan = round_plan(context.task, state)
+        plan = round_plan(runtime, state)
         tell = counter(runtime, "gauntlet", "target race", len(plan))
         with charged(state, runtime, "gauntlet", operation, model=version.model) as spending:
             trajectories = await context.rollouts(version, plan, tell)
@@ -166,6 +166,7 @@ SPEC = NodeSpec(
         Need.ROLLOUTS,
         Need.PUBLISHER,
         Need.OPERATIONS,
+        Need.CAMPAIGNS,
         Need.TRAJECTORIES,
         Need.BUDGET,
         Need.LEDGER,

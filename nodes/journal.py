@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from pydantic import JsonValue, TypeAdapter
 
 from ..core import ArtifactStore, Trajectory, derive_seed
+from ..evals.continuation import Continues
 from ..evals.evaluate import rollout_seed
+from ..evals.races import Race
 from ..evals.task import Item, Split, Task
 from ..release import Entry
 from ..release.trajectories import Indexed
+from .rounds import past_rounds
 from .spec import NodeRuntime
 from .state import State
 
@@ -84,13 +87,30 @@ def replay_seed(state: State, item: Item, where: str) -> int:
     return derive_seed(state["seed"], where, item.id)
 
 
-def round_plan(task: Task, state: State) -> list[tuple[Item, int]]:
-    """Every (item, seed) of this round, attempts of one item side by side."""
-    return [
+def round_plan(runtime: NodeRuntime, state: State) -> list[tuple[Item, int]]:
+    """Every (item, seed) of this round, attempts of one item side by side; what a task goes on from is in the items.
+
+    The same for live and candidate: it rests on earlier rounds alone.
+    """
+    task = runtime.context.task
+    plan = [
         (item, rollout_seed(state["seed"], item, attempt))
         for item in visible_items(task, state)
         for attempt in range(state["rules"].attempts)
     ]
+    if isinstance(task, Continues):
+        return task.continued(plan, _visible_so_far(runtime, state), state["seed"])
+    return plan
+
+
+def _visible_so_far(runtime: NodeRuntime, state: State) -> list[Trajectory]:
+    """What live and candidates of earlier rounds did on visible items."""
+    found: list[Trajectory] = []
+    for row in past_rounds(runtime, state):
+        seen = [row.trajectories, *(race.evidence for race in row.races if race.race is Race.TARGET)]
+        for digest in seen:
+            found += load_trajectories(runtime.context.artifacts, digest)
+    return found
 
 
 def counter(runtime: NodeRuntime, node: str, what: str, total: int) -> Callable[[Trajectory], None]:

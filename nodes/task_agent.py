@@ -16,7 +16,7 @@ async def task_agent(state: State, runtime: NodeRuntime) -> Update:
     """
     context = runtime.context
     version = context.live_versions()[state["task"]]
-    plan = round_plan(context.task, state)
+    plan = round_plan(runtime, state)
     operation = key(state, "task_agent", version.id)
 
     async def roll_out() -> JsonValue:
@@ -34,5 +34,13 @@ SPEC = NodeSpec(
     run=task_agent,
     reads=("campaign", "round", "task", "seed", "rules"),
     writes=("trajectories", "candidate", "live"),
-    needs=(Need.TASK, Need.ARTIFACTS, Need.LIVE_VERSIONS, Need.ROLLOUTS, Need.OPERATIONS, Need.BUDGET),
+    needs=(
+        Need.TASK,
+        Need.ARTIFACTS,
+        Need.LIVE_VERSIONS,
+        Need.ROLLOUTS,
+        Need.OPERATIONS,
+        Need.CAMPAIGNS,
+        Need.BUDGET,
+    ),
 )

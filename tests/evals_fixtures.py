@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -33,6 +33,8 @@ class PlantedServer:
     port: int = 0
     requests: list[dict] = field(default_factory=list)
     down: bool = False
+    script: Callable[[list[dict]], str] | None = None
+    """Writes the answer to a chat's messages, where a test wants words rather than a label."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -51,6 +53,8 @@ class PlantedServer:
         skill = self.skills.get(f"{body['model']}/chat" if chat else body["model"], [])
         liked = [each for each in skill if each in choices]
         text = liked[0] if liked else random.Random(f"{body['seed']}{prompt}").choice(choices)
+        if chat and self.script is not None:
+            text = self.script(body["messages"])
         token = sum(text.encode())
         answer = {
             "index": 0,

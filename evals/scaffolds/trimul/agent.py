@@ -1,12 +1,11 @@
 """Write a Triton kernel for one assignment. Standard library only; runs in the sandbox, one process an item.
 
 Mode `schedule` chooses field by field among labels; every request's prompt extends the former prompt and answer, so
-that a whole answer is one sequence to train on. Mode `source` asks for a module and repairs what is rejected.
+that a whole answer is one sequence to train on. Mode `source` writes modules: see source.py.
 """
 
 import json
 import os
-import re
 from pathlib import Path
 
 from client import Policy, answer, load_item
@@ -32,9 +31,6 @@ def describe(payload):
 def parts():
     """The prompt's parts in the order of their names."""
     return [text for _, text in sorted(CONFIG["prompt"].items()) if text]
-
-
-# --- schedule mode ---
 
 
 def lines_of(fields, schedule):
@@ -123,53 +119,15 @@ def answer_schedule(payload):
     return {"schedule": best}
 
 
-# --- source mode ---
-
-
-def question(payload):
-    """The first message: the task, the contract, the best known kernels."""
-    exemplars = [
-        f"A kernel that was accepted, with grade {each['grade']:.2f}:\n{each['output']}"
-        for each in CONFIG["exemplars"][:SHOWN_EXEMPLARS]
-    ]
-    variant = f"The variant: {json.dumps(payload['variant'], sort_keys=True)}"
-    ask = "Answer with one complete Python module in a fenced code block."
-    return "\n\n".join([*parts(), payload["contract"], variant, *exemplars, ask])
-
-
-def code_of(text):
-    """The longest fenced block, or the whole text where there is none."""
-    blocks = re.findall(r"```(?:[a-zA-Z0-9_+-]*)\n(.*?)```", text, flags=re.DOTALL)
-    return max(blocks, key=len) if blocks else text
-
-
-def answer_source(payload):
-    """Ask for modules; show the verifier's words and ask again while repairs are left."""
-    repairs, checks = CONFIG["repairs"], CONFIG["samples"] > 1 or CONFIG["repairs"] > 0
-    best, best_value = None, None
-    for _ in range(CONFIG["samples"]):
-        messages = [{"role": "user", "content": question(payload)}]
-        while True:
-            text = policy.chat(messages, temperature=CONFIG["temperature"])
-            source = code_of(text)
-            best = best or source
-            if not checks:
-                break
-            verdict = policy.tool("verify", {"output": {"source": source}})
-            if verdict["accepted"] and (best_value is None or verdict["value"] > best_value):
-                best, best_value = source, verdict["value"]
-            if verdict["accepted"] or repairs == 0:
-                break
-            repairs -= 1
-            refusal = f"The verifier rejected it: {'; '.join(verdict['reasons'])}. Send the whole module, repaired."
-            messages += [{"role": "assistant", "content": text}, {"role": "user", "content": refusal}]
-    return {"source": best}
-
-
 def main():
     """Answer the item in the configured mode."""
     payload = load_item()["payload"]
-    answer(answer_schedule(payload) if CONFIG["mode"] == "schedule" else answer_source(payload))
+    if CONFIG["mode"] == "schedule":
+        answer(answer_schedule(payload))
+    else:
+        from source import answer_source
+
+        answer(answer_source(payload, CONFIG, policy))
 
 
 main()
