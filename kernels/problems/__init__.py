@@ -2,9 +2,16 @@
 
 from ...core import NotFound
 from ..problem import KernelProblem
+from .attention import Attention
+from .cross_entropy import CrossEntropy
+from .layer_norm import LayerNorm
+from .matmul import Matmul
+from .softmax import Softmax
 from .trimul import TriMul
 
-PROBLEMS: dict[str, KernelProblem] = {"trimul": TriMul()}
+PROBLEMS: dict[str, KernelProblem] = {
+    problem.name: problem for problem in (TriMul(), Softmax(), LayerNorm(), Matmul(), CrossEntropy(), Attention())
+}
 
 
 def find_problem(name: str) -> KernelProblem:

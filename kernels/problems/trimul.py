@@ -7,15 +7,13 @@ gate, projection. The mask is fp32 ones when there is none, int64 zeros and ones
 
 import random
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ...core import derive_seed
 from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
 from ..schedule import Schedule
-from .shapes import smaller_variants
+from .shapes import seed_text, smaller_variants, stream
 from .trimul_render import render_trimul
 from .trimul_space import SPACE
 
@@ -50,7 +48,7 @@ class TriMul:
 
     def seed_source(self) -> str:
         """The plain kernel that speed-ups are counted from."""
-        return (files("pawl.kernels.problems") / "seeds" / "trimul.py").read_text()
+        return seed_text(self.name)
 
     def render(self, schedule: Schedule) -> str:
         """Write the Triton module of a schedule.
@@ -105,15 +103,7 @@ class TriMul:
 
     def draw(self, seed: int, count: int, start: int = 0) -> list[Variant]:
         """Assignments `start` to `start + count` of a seed's endless stream."""
-        return [self._draw(derive_seed(seed, "variant", self.name, index)) for index in range(start, start + count)]
-
-    def _draw(self, seed: int) -> Variant:
-        draw = random.Random(seed)
-        n, batch, dim = draw.choice(SIZES), draw.choice((1, 1, 2)), draw.choice(DIMS)
-        like = draw.choice((Distribution.NORMAL, Distribution.CAUCHY))
-        mask = draw.random() < 0.5
-        precision = draw.choice((Precision.FP16, Precision.FP16, Precision.FP32))
-        return trimul_variant(n, batch, dim, mask=mask, distribution=like, precision=precision)
+        return stream(self.name, seed, count, start, _draw_one)
 
     def slice_of(self, variant: Variant) -> str:
         """`small` or `large`, by whether the activations take more than 512 MiB."""
@@ -186,6 +176,14 @@ class TriMul:
         from .trimul_reference import outgoing_trimul
 
         return outgoing_trimul(inputs, rounding)
+
+
+def _draw_one(draw: random.Random) -> Variant:
+    n, batch, dim = draw.choice(SIZES), draw.choice((1, 1, 2)), draw.choice(DIMS)
+    like = draw.choice((Distribution.NORMAL, Distribution.CAUCHY))
+    mask = draw.random() < 0.5
+    precision = draw.choice((Precision.FP16, Precision.FP16, Precision.FP32))
+    return trimul_variant(n, batch, dim, mask=mask, distribution=like, precision=precision)
 
 
 def trimul_variant(
