@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import CUDABackend
 from triton.compiler import ASTSource
@@ -39,17 +40,21 @@ def install() -> None:
 
     CUDABackend.make_cubin = checked
     triton.knobs.nvidia.dump_ptxas_log = True
+    triton.knobs.compilation.always_compile = True  # what is found in Triton's cache comes without ptxas's words
 
 
 def compile_launch(kernel: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Compile one kernel with its types, constants and options.
 
     Returns:
-        `registers`, `shared` and `spills` (bytes a thread) and counts of instructions; or `error`, [code, detail].
+        `registers`, `shared` and `spills` (bytes a thread), `warps`, `stages`, `ctas` (blocks of a cluster); counts of
+        instructions: `wgmma`, `mma`, `async_copies` and those of them that are `bulk`, by the TMA unit; whether wgmma
+        is `serialized`, since its operands or sums don't stay in place. Or `error`, [code, detail].
     """
     signature = {name: request["signature"].get(name, "constexpr") for name in kernel.arg_names}
     attributes = {(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in request["divisible"]}
-    source = ASTSource(kernel, signature, request["constexprs"], attributes)
+    constants = {name: _constant(value) for name, value in request["constexprs"].items()}
+    source = ASTSource(kernel, signature, constants, attributes)
     log = io.StringIO()
     try:
         with contextlib.redirect_stdout(log):
@@ -70,4 +75,16 @@ def compile_launch(kernel: Any, request: dict[str, Any]) -> dict[str, Any]:
         "wgmma": ptx.count("wgmma.mma_async"),
         "mma": ptx.count("mma.sync"),
         "async_copies": len(re.findall(r"cp\.async\.(?:ca|cg|bulk)", ptx)),
+        "bulk": ptx.count("cp.async.bulk.tensor"),
+        "ctas": compiled.metadata.num_ctas,
+        "serialized": int("C7510" in log.getvalue() or "C7511" in log.getvalue()),
     }
+
+
+def _constant(value: Any) -> Any:
+    """A constexpr as the recorder writes it down: types of the language and numbers that JSON has no word for."""
+    if isinstance(value, list):
+        return tuple(_constant(part) for part in value)
+    if isinstance(value, dict):
+        return float(value["float"]) if "float" in value else tl.dtype(value["type"])
+    return value

@@ -61,16 +61,9 @@ class Device:
 
     def product_rate(self, kind: str) -> float:
         """Operations a second of a large product of this kind, such as `fp16` or `tf32`."""
-        rates = {
-            "fp8": self.eighth_flops * self.tensor_efficiency,
-            "fp16": self.half_flops * self.tensor_efficiency,
-            "bf16": self.half_flops * self.tensor_efficiency,
-            "int8": self.eighth_flops * self.tensor_efficiency,
-            "tf32": self.tf32_flops * self.tf32_efficiency,
-            "tf32x3": self.tf32_flops * self.tf32_efficiency / 3,
-            "fp64": self.fp64_flops * self.fp32_efficiency,
-        }
-        return rates.get(kind, self.fp32_flops * self.fp32_efficiency)
+        shares = {"tf32": self.tf32_efficiency, "tf32x3": self.tf32_efficiency}
+        plain = self.fp32_efficiency if kind in ("fp32", "fp64") else self.tensor_efficiency
+        return self.product_peak(kind) * shares.get(kind, plain)
 
     def product_peak(self, kind: str) -> float:
         """Datasheet's operations a second of a product of this kind."""
@@ -79,6 +72,8 @@ class Device:
             "int8": self.eighth_flops,
             "fp16": self.half_flops,
             "bf16": self.half_flops,
+            "bf16x3": self.half_flops / 3,
+            "bf16x6": self.half_flops / 6,
             "tf32": self.tf32_flops,
             "tf32x3": self.tf32_flops / 3,
             "fp64": self.fp64_flops,

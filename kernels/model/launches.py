@@ -20,6 +20,8 @@ from typing import Any, cast
 from ..report import Launch
 from .device import Device
 
+_SERIALIZED = 0.6
+"""Rate of wgmma that waits for each product before the next, as ptxas says where it must."""
 _REACH = 0.95
 """Share of a copy's bandwidth that a kernel with other work gets to."""
 _NARROW = {8: 0.15, 16: 0.3, 32: 0.5, 64: 0.85}
@@ -64,6 +66,8 @@ def dot_seconds(
     """
     slow = 1.0 if resources.get("wgmma") else device.mma_share
     tensor = resources.get("wgmma") or resources.get("mma")
+    if resources.get("serialized"):
+        slow *= _SERIALIZED
     seconds = 0.0
     for kind, flops in dots.items():
         rate = device.product_rate(kind) * (slow if kind != "fp32" else 1.0) if tensor else device.product_rate("fp32")
@@ -171,4 +175,6 @@ def _from_memory(
         # Partial sectors of neighbouring programs are joined in L2 before they are written back.
         return min(asked, float(size) * (2.0 if any(a["kind"] == "load" for a in mine) and stores else 1.0))
     together = min(programs, slots)
-    return programs * sum(a["bytes"] * max(a["sharing"], 1 / together) for a in mine)
+    # What a program reads again soon after, it finds in L1 or L2.
+    fetched = programs * sum(a.get("first", a["bytes"]) * max(a["sharing"], 1 / together) for a in mine)
+    return min(max(fetched, 0.0), asked)
