@@ -15,12 +15,17 @@ PROBLEMS: dict[str, KernelProblem] = {
 
 
 def find_problem(name: str) -> KernelProblem:
-    """Look a problem up.
+    """Look a problem up: one in the house, or one that was loaded or that a package registers.
 
     Raises:
         NotFound: there is none of that name.
     """
-    try:
+    if name in PROBLEMS:
         return PROBLEMS[name]
-    except KeyError:
-        raise NotFound(f"No kernel problem {name!r}; there are {sorted(PROBLEMS)}.") from None
+    from ..loaders import registered_names, registered_problem
+
+    found = registered_problem(name)
+    if found is None:
+        known = sorted({*PROBLEMS, *registered_names()})
+        raise NotFound(f"No kernel problem {name!r}; there are {known}, and folders and files that are loaded.")
+    return found

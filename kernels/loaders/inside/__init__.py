@@ -1,0 +1,1 @@
+"""What runs in the sandbox for a problem that others wrote: their code, on inputs that it draws itself."""
