@@ -185,7 +185,7 @@ def search(improvements: int, others: int = 1) -> dict[str, bytes]:
 
 
 def module(value: float | str) -> str:
-    return f"def custom_kernel(data):\n    return {value}\n"
+    return f"import torch\n\n\n\ndef custom_kernel(data):\n    return {value}\n"
 
 
 def value_of(output) -> float | None:

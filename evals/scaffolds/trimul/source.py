@@ -33,9 +33,10 @@ def read(name):
 
 
 def fill(name, **parts):
-    """A template with its parts; lines that stay empty are closed up."""
-    text = Template(read(name)).safe_substitute(parts)
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    """A template with its parts, each as it is; a line that only holds a part that is empty goes."""
+    empty = {f"${part}" for part, text in parts.items() if not text}
+    lines = [line for line in read(name).splitlines() if line.strip() not in empty]
+    return Template(re.sub(r"\n{3,}", "\n\n", "\n".join(lines))).safe_substitute(parts).strip()
 
 
 def digest_of(source):
@@ -152,6 +153,7 @@ class Search:
         settings = json.loads(read("search.json") or "{}")
         self.repairs, self.improvements = config["repairs"], settings.get("improvements", 0)
         self.checks = config["samples"] > 1 or self.repairs > 0 or self.improvements > 0
+        self.verdicts = {}
         starts, self.shown = known(payload, config)
         starts, self.others = starts or [None], settings.get("others", 0)
         self.lines = [Line(number, starts[number % len(starts)]) for number in range(config["samples"])]
@@ -178,7 +180,9 @@ class Search:
 
     def measured(self, start):
         """A start of which it isn't known where its time goes, with what the verifier says of it here."""
-        verdict = self.verify(start["source"], start["digest"])
+        if start["digest"] not in self.verdicts:
+            self.verdicts[start["digest"]] = self.verify(start["source"], start["digest"])
+        verdict = self.verdicts[start["digest"]]
         if verdict.get("accepted") is None:
             return start
         told = {name: verdict.get(name) for name in ("value", "time_us", "launches") if verdict["accepted"]}
