@@ -5,6 +5,7 @@ variant = find_problem("trimul").draw(seed=7, count=1)[0]
 find_problem(variant.problem).flops(variant)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -60,6 +61,9 @@ class Variant(BaseModel):
         return f"{', '.join(said)}, {self.distribution}"
 
 
+_BYTES = {"float64": 8, "int64": 8, "float16": 2, "bfloat16": 2, "int16": 2, "uint8": 1, "int8": 1, "bool": 1}
+
+
 class TensorSpec(BaseModel):
     """Shape and element type (a torch name, such as `float32`) of one input."""
 
@@ -67,6 +71,11 @@ class TensorSpec(BaseModel):
 
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all elements."""
+        return math.prod(self.shape) * _BYTES.get(self.dtype, 4)
 
 
 class Tolerance(BaseModel):
@@ -141,7 +150,7 @@ class KernelProblem(Protocol):
     def correctness(self, seed: int = 0) -> Sequence[Variant]:
         """Small variants that the interpreter gets through in about a second altogether.
 
-        Sizes are drawn, odd ones among them, and every distribution comes up.
+        Sizes are drawn, odd ones among them, and every distribution comes up; a cheap one stands first.
         """
         ...
 

@@ -77,7 +77,7 @@ class Attention:
         draw = random.Random(seed)
         causal = draw.random() < 0.5
         return [
-            _variant(draw.choice((1, 3, 17)), 2, 2, 32, not causal),
+            _variant(draw.choice((3, 9, 17)), 2, 2, 32, not causal),
             _variant(64, 1, 2, 64, causal, Distribution.CAUCHY),
             _variant(draw.choice((129, 131, 193)), 1, 2, 64, True),
             _variant(draw.choice((65, 67, 77)), 1, 1, 128, causal, Distribution.BINARY),

@@ -98,8 +98,8 @@ class Matmul:
     def tolerance(self, precision: Precision) -> Tolerance:
         """What fp16 operands with sums in fp32 reach; the output's own rounding is most of it."""
         if precision is Precision.FP32:
-            return Tolerance(rtol=2e-3, atol=2e-3, relative_l2=6e-4, slope=5e-5, exact_on_binary=True)
-        return Tolerance(rtol=1e-2, atol=1e-2, relative_l2=1e-3, slope=2e-4, exact_on_binary=True)
+            return Tolerance(rtol=2e-3, atol=2e-3, relative_l2=6e-4, slope=1e-3, exact_on_binary=True)
+        return Tolerance(rtol=1e-2, atol=1e-2, relative_l2=1e-3, slope=1e-3, exact_on_binary=True)
 
     def flops(self, variant: Variant) -> float:
         """The product."""
