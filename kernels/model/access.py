@@ -137,8 +137,8 @@ def walk(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Walk:
         _touched(operand, lengths, [step[index] for _, step in joined], index < len(outputs))
         for index, operand in enumerate(operands)
     ]
-    density = sum(part.sectors for part, _ in touched) / max(elements, 1)
-    traffic = tuple(_with_footprint(part, distance * density) for part, distance in touched)
+    density = sum(held for _, _, held in touched)
+    traffic = tuple(_with_footprint(part, distance * density) for part, distance, _ in touched)
     vectors = len(joined) <= 1 and len({operand["dtype"] for operand in operands}) == 1
     return Walk(merged(traffic), elements, max(len(joined), 1), vectors)
 
@@ -164,8 +164,11 @@ def _expanded(operand: Tensor, sizes: Sequence[int]) -> list[int]:
     return [0] * missing + [0 if size == 1 else stride for size, stride in own]
 
 
-def _touched(operand: Tensor, lengths: list[int], steps: list[int], writes: bool) -> tuple[Traffic, float]:
-    """Traffic of one operand, and after how many elements of the walk it comes back to a sector."""
+def _touched(operand: Tensor, lengths: list[int], steps: list[int], writes: bool) -> tuple[Traffic, float, float]:
+    """Traffic of one operand, after how many elements of the walk it comes back to a sector, and what an element holds.
+
+    L2 gives room by the line: of one that is touched for a single sector, the rest lies empty.
+    """
     size = itemsize(operand["dtype"])
     elements = math.prod(lengths)
     box, warp = _first(BLOCK, lengths), _first(WARP, lengths)
@@ -179,7 +182,9 @@ def _touched(operand: Tensor, lengths: list[int], steps: list[int], writes: bool
         if abs(step) * size < SECTOR and inside < length and not distance:
             distance = float(inner)
         inner *= length
-    return Traffic(int(operand["t"]), useful, least, max(sectors, least), looked_up, writes=writes), distance
+    held = _runs(box, steps, size, LINE) * LINE / max(math.prod(box), 1)
+    traffic = Traffic(int(operand["t"]), useful, least, max(sectors, least), looked_up, writes=writes)
+    return traffic, distance, held
 
 
 def _first(elements: int, lengths: list[int]) -> list[int]:

@@ -14,6 +14,10 @@ UNHIDDEN = 0.15
 """Share of the smaller of arithmetic and traffic that a library's kernel doesn't hide behind the other."""
 
 
+FETCHED = 2.0
+"""Sectors of 32 bytes that a miss fetches from memory: 64 bytes, L2's granularity unless a program sets another."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One kernel that torch launches."""
@@ -62,7 +66,8 @@ class Residency:
 def memory_bytes(part: Traffic, residency: Residency, device: Device) -> float:
     """Bytes of one operand that pass between L2 and memory."""
     missed = min(max(part.footprint / device.l2_capacity - 0.5, 0.0), 1.0)
-    again = (part.sectors - part.least) * missed if part.footprint else 0.0
+    # A miss fetches the sector's neighbour as well, which is gone again before its turn comes.
+    again = (part.sectors - part.least) * missed * FETCHED if part.footprint else 0.0
     share = 0.0 if part.writes or part.storage < 0 else residency.share(part.storage, part.least)
     return part.least * (1 - share) + again
 
