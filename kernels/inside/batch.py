@@ -34,7 +34,7 @@ OPTIONS = InterpreterOptions(
     allowed_dot_input_precisions=("tf32", "tf32x3", "ieee", "bf16x3", "bf16x6"),
 )
 """What the compiler for an H100 allows."""
-POLLS = 20_000
+POLLS = 5_000
 """How often a program may ask memory the same and get the same answer, before it is taken to wait for ever."""
 PRINTS = 100
 _EXACT = (np.fmin, np.fmax, np.minimum, np.maximum, np.fmod, np.floor, np.ceil, np.negative, np.abs)

@@ -74,6 +74,7 @@ def _find() -> list[tuple[Any, str, Any, Any]]:
         interpreter._patch_builtin(module, interpreter_builder, scope)
         interpreter._patch_lang_tensor(module.tensor, scope)
         interpreter._patch_lang_core(module, scope)
+    for module in (tl, tl.core):
         noted(module, "reduce", reduce)
         noted(module, "associative_scan", scan)
     for members in (tl.tensor, tl.math, tl.core.tensor_descriptor_base, cuda_libdevice):
