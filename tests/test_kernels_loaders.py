@@ -107,7 +107,7 @@ def test_the_reference_runs_in_fp64_and_rounds_where_half_precision_is_stored():
     ours = {name.removeprefix("2."): value for name, value in inputs.items()}
     expected = outgoing_trimul(ours | {"input": inputs["0"], "mask": inputs["1"]})
     exact = problem.reference(variant, inputs)
-    assert problem.wide
+    assert not problem.why_narrow
     assert exact.dtype == np.float64
     assert np.abs(exact - expected).max() < 1e-12 * np.abs(expected).max()
     rounded = problem.reference(variant, inputs, half)
@@ -197,7 +197,6 @@ def test_a_reference_that_fp64_breaks_runs_as_it_is_written(tmp_path, body, why)
     variant = problem.tests()[0]
     inputs = problem.inputs(variant, 4)
     found = problem.reference(variant, inputs)
-    assert not problem.wide
     assert why in problem.why_narrow
     module = {}
     exec("import torch\ndef reference(data):\n" + body, module)
@@ -245,7 +244,7 @@ def test_a_model_new_is_built_with_the_reference_models_parameters(source):
     inputs = problem.inputs(variant, 8)
     state = {name: value.copy() for name, value in inputs.items()}
     expected = problem.reference(variant, inputs)
-    assert problem.wide
+    assert not problem.why_narrow
     assert np.allclose(run(source, problem, variant, inputs).numpy(), expected, rtol=1e-3, atol=1e-4)
     assert all(np.array_equal(inputs[name], state[name]) for name in state)
     assert {name for name in inputs if name.startswith("state.")} == problem.weights(variant)

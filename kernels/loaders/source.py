@@ -92,3 +92,18 @@ def _defined(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names.update(alias.asname or alias.name for alias in node.names)
     return names
+
+
+def complete_submission(submission: str, epilogue: str) -> str:
+    """Put the epilogue behind a submission that defines `ModelNew` and no `custom_kernel`."""
+    try:
+        tree = ast.parse(submission)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return submission  # the verifier says what is wrong
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    if not epilogue or "custom_kernel" in names or "ModelNew" not in names:
+        return submission
+    return f"{submission.rstrip()}\n\n\n{epilogue}"

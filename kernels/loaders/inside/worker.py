@@ -119,7 +119,6 @@ def _converting_plainly() -> Generator[None]:
 def _figures(foreign: Foreign, parameters: dict[str, Any], tolerances: bool = False) -> dict[str, Any]:
     data = foreign.draw(parameters, 0)
     plan, tensors = flatten(data)
-    strided = sorted(name for name, tensor in tensors.items() if not tensor.is_contiguous())
     traffic, counter = Traffic(tensors), FlopCounterMode(display=False)
     kept = {name: tensor.clone() for name, tensor in tensors.items()} if tolerances else {}
     with counter, traffic:
@@ -134,7 +133,6 @@ def _figures(foreign: Foreign, parameters: dict[str, Any], tolerances: bool = Fa
         "bytes": float(sum(t.numel() * t.element_size() for t in (*tensors.values(), result))),
         "read": sorted(traffic.read),
         "written": sorted(traffic.written),
-        "strided": strided,
     }
     if tolerances:
         figures["finite"] = bool(torch.isfinite(result).all()) if result.is_floating_point() else True
