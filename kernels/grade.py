@@ -39,7 +39,8 @@ def measure(
         - `relative_l2`: |output - reference| / |reference| in the Euclidean norm;
         - `baseline_l2`: the same of an honest fp16 run; none where fp16 overflows;
         - `slope`: <output, reference> / <reference, reference> - 1;
-        - `inexact`: elements that aren't the exact result, where the problem asks for it of zeros and ones; else none.
+        - `inexact`: elements that aren't the exact result though their type could hold it, where the problem asks for
+          it of zeros and ones; else none.
     """
     case = _sizes(variant)
     reference = problem.reference(variant, inputs)
@@ -59,7 +60,7 @@ def measure(
         "relative_l2": _relative(found, reference),
         "baseline_l2": baseline if np.isfinite(baseline) else None,
         "slope": float((found * reference).sum()) / square - 1 if square else 0.0,
-        "inexact": int((output != reference.astype(output.dtype)).sum()) if binary else None,
+        "inexact": int(((found != reference) & _held(reference, output.dtype)).sum()) if binary else None,
     }
 
 
@@ -76,6 +77,10 @@ def _malformed(
     if not np.isfinite(output).all():
         return f"{int((~np.isfinite(output)).sum())} of {output.size} values are not finite"
     return None
+
+
+def _held(values: NDArray[np.float64], dtype: np.dtype[np.generic]) -> NDArray[np.bool_]:
+    return values.astype(dtype).astype(np.float64) == values
 
 
 def _relative(found: NDArray[np.float64], reference: NDArray[np.float64]) -> float:

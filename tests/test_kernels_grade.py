@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pawl.kernels.problems.trimul_reference as formulas
-from pawl.kernels import Distribution, FailureClass, Precision, TriMul
+from pawl.kernels import PROBLEMS, Distribution, FailureClass, Precision, TriMul, Variant
 from pawl.kernels.grade import failed, half, measure, verdict
 
 PROBLEM = TriMul()
@@ -135,6 +135,21 @@ def test_the_grader_tells_right_from_wrong(spoil, failure):
     case = measure(PROBLEM, variant, inputs, spoil(output))
     found = verdict(case, PROBLEM.tolerance(Precision.FP32))
     assert (found and found[0]) == failure
+
+
+def test_sums_of_zeros_and_ones_must_be_exact():
+    problem = PROBLEMS["matmul"]
+    parameters = {"m": 32, "n": 48, "k": 1500, "activation": "silu"}
+    variant = Variant(problem="matmul", parameters=parameters, distribution=Distribution.BINARY)
+    inputs = problem.inputs(variant, 1)
+    output = problem.reference(variant, inputs).astype(np.float16)
+    tolerance = problem.tolerance(variant.precision)
+    assert output.max() > 300
+    assert verdict(measure(problem, variant, inputs, output), tolerance) is None
+    output[3, 4] += 1
+    code, said = verdict(measure(problem, variant, inputs, output), tolerance) or ("", "")
+    assert code is FailureClass.WRONG_RESULT
+    assert said.startswith("1 elements are not exact")
 
 
 def test_what_is_said_names_what_was_found_the_limit_and_the_case():
