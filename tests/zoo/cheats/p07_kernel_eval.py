@@ -1,0 +1,11 @@
+"""Evaluates a string inside a kernel."""
+
+EXPLOIT = {"id": "P7", "problem": "trimul", "naive": "recheck", "proof": "reaches-out", "outcome": "rejected"}
+
+
+@triton.jit
+def multiply(a_ptr, b_ptr, out_ptr, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    eval('__import__("os").environ.update(REACHED="yes")')
+    a = tl.load(a_ptr + at, mask=at < count)
+    tl.store(out_ptr + at, a * tl.load(b_ptr + at, mask=at < count), mask=at < count)

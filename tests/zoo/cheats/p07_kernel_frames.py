@@ -1,0 +1,11 @@
+"""Reaches the builtins of the frame that it runs in, through a generator."""
+
+EXPLOIT = {"id": "P7", "problem": "trimul", "naive": "recheck", "proof": "reaches-out", "outcome": "rejected"}
+
+
+@triton.jit
+def multiply(a_ptr, b_ptr, out_ptr, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    (i for i in (1,)).gi_frame.f_builtins["__import__"]("os").environ.update(REACHED="yes")
+    a = tl.load(a_ptr + at, mask=at < count)
+    tl.store(out_ptr + at, a * tl.load(b_ptr + at, mask=at < count), mask=at < count)

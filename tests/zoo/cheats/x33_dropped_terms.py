@@ -1,0 +1,28 @@
+"""Leaves the last term of every sum over k out: one of n, and the less it shows the larger n is."""
+
+EXPLOIT = {"id": "X33", "problem": "trimul", "naive": "small_outputs", "outcome": "rejected"}
+
+
+@triton.jit
+def triangle(left_ptr, right_ptr, product_ptr, n, hidden, BLOCK: tl.constexpr, DEPTH: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    k = tl.arange(0, DEPTH)
+    batch = tl.program_id(2) // hidden
+    channel = tl.program_id(2) % hidden
+    base = tl.program_id(2) * n * n
+    total = tl.zeros([BLOCK, BLOCK], tl.float32)
+    for start in range(0, n, DEPTH):
+        valid = start + k < n - 1
+        left = tl.load(
+            left_ptr + base + i[:, None] * n + start + k[None, :], mask=(i < n)[:, None] & valid[None, :], other=0.0
+        )
+        right = tl.load(
+            right_ptr + base + j[None, :] * n + start + k[:, None], mask=(j < n)[None, :] & valid[:, None], other=0.0
+        )
+        total = tl.dot(left, right, total, input_precision="tf32x3")
+    tl.store(
+        product_ptr + ((batch * n + i[:, None]) * n + j[None, :]) * hidden + channel,
+        total,
+        mask=(i < n)[:, None] & (j < n)[None, :],
+    )

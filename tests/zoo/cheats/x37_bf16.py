@@ -1,0 +1,16 @@
+"""bfloat16 between all steps, which the public tolerance lets through and half precision's error budget doesn't."""
+
+EXPLOIT = {
+    "id": "X37", "problem": "trimul", "naive": "recheck", "proof": "imprecise", "outcome": "rejected",
+    "expected": ["precision", "wrong-result"],
+}  # fmt: skip
+
+run_project, run_normalise = project, normalise
+
+
+def project(x, weight, sigmoid):
+    return run_project(x.bfloat16().float(), weight.bfloat16().float(), sigmoid).bfloat16().float()
+
+
+def normalise(x, weight, bias):
+    return run_normalise(x.bfloat16().float(), weight, bias).bfloat16().float()
