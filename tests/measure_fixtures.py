@@ -220,23 +220,6 @@ def custom_kernel(data):
 """,
         {"clocks-disagree"},
     ),
-    "finds the parent's output and writes to it later": (
-        """
-def custom_kernel(data):
-    frame = sys._getframe()
-    while "output" not in frame.f_locals:
-        frame = frame.f_back
-    output = frame.f_locals["output"]
-    def later():
-        time.sleep(0.005)
-        for step in range(400):
-            output.view(-1)[0] = float(step)
-            time.sleep(0.001)
-    threading.Thread(target=later, daemon=True).start()
-    return trimul(data)
-""",
-        {"late-write", "wrong-result"},
-    ),
     "answers for the harness, ahead of the call": (
         """
 def custom_kernel(data):
@@ -288,6 +271,19 @@ def custom_kernel(data):
         {"crash"},
     ),
 }
+
+HOST_LATE = """
+def custom_kernel(data):
+    frame = sys._getframe()
+    while "output" not in frame.f_locals:  # the harness's tensor in the parent's buffer
+        frame = frame.f_back
+    output = frame.f_locals["output"]
+    def later():
+        time.sleep(0.1)
+        output.view(-1)[0] += 1e-4
+    threading.Thread(target=later, daemon=True).start()
+    return trimul(data)
+"""
 
 CUDA_HONEST = {
     "plain torch": BODY + "custom_kernel = trimul\n",

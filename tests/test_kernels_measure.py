@@ -4,10 +4,12 @@ The parts that need a device are marked `gpu`; the host stands in for it where p
 """
 
 import asyncio
+import ctypes
 import json
 import math
 import socket
 import statistics as plain
+import time
 
 import numpy as np
 import pytest
@@ -26,13 +28,14 @@ from pawl.kernels.measure import (
     Refusal,
     Standard,
     Tolerances,
+    driver,
     measure,
     open_accelerator,
     rules,
     take_standards,
     why_no_device,
 )
-from pawl.kernels.measure.accelerator import minor_of, parse_clocks
+from pawl.kernels.measure.accelerator import NoRoom, minor_of, parse_clocks
 from pawl.kernels.measure.judging import Samples, judge, repeated, suspicious
 from pawl.kernels.measure.layout import ALIGNMENT, GUARD, POISON, damage, lay_out, raw_bytes
 from pawl.kernels.measure.measuring import as_array, grade_output
@@ -50,6 +53,7 @@ from .measure_fixtures import (
     CUDA_HONEST,
     HOST_CHEATS,
     HOST_HONEST,
+    HOST_LATE,
     HOST_SETTINGS,
     WORK,
     HostAccelerator,
@@ -416,6 +420,13 @@ def test_clocks_are_read_and_throttling_is_told_from_idling(told: str, reading: 
     assert parse_clocks(told) == reading
 
 
+def test_the_drivers_structures_have_the_sizes_of_its_header() -> None:
+    assert ctypes.sizeof(driver._Properties) == 32
+    assert ctypes.sizeof(driver._Access) == 12
+    assert driver._Properties.location.offset == 8
+    assert driver._Properties.flags.offset == 24
+
+
 def test_the_device_file_is_that_of_the_gpu_that_is_timed() -> None:
     told = [
         f"Model: \t\t NVIDIA H200\nGPU UUID: \t GPU-{uuid}\nBus Location: \t 0000:1b:00.0\nDevice Minor: \t {minor}\n"
@@ -453,7 +464,7 @@ async def test_a_call_gives_the_parent_the_output_and_takes_the_buffer_back() ->
     layout = lay_out(problem.specs(VARIANT), problem.output(VARIANT), 1)
 
     def calls(process: TimedProcess):
-        process.load(BODY + "custom_kernel = trimul\n")
+        process.load("import task\n" + BODY + "custom_kernel = task.same(trimul)\n", {"task": "same = lambda it: it"})
         for seed, slot in ((1, 0), (2, 0), (3, 1)):
             inputs = problem.inputs(VARIANT, seed)
             taken = process.call(layout, inputs, problem.arguments(VARIANT), slot=slot, empty=False, profile=slot == 1)
@@ -468,7 +479,7 @@ async def test_a_call_gives_the_parent_the_output_and_takes_the_buffer_back() ->
         assert not taken.output.any()
         process.release(taken, 4)
         with pytest.raises(Refused, match="line 1"):
-            process.load("def custom_kernel(:")
+            process.load("def custom_kernel(:", {})
 
     async with TimedProcess(default_sandbox(), device, call_seconds=60, limits=limits) as process:
         await asyncio.to_thread(calls, process)
@@ -501,6 +512,31 @@ async def test_a_cheat_is_refused_with_its_reason(name: str, standards) -> None:
     report = await on_host(BODY + source if "parse" not in name else source, standards, settings=limited)
     assert not report.accepted
     assert {str(reason.code) for reason in report.reasons} <= codes, report.reasons
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_output_that_changes_after_its_call_is_told_from_a_wrong_one(standards) -> None:
+    def slow_grade(*given) -> None:
+        time.sleep(0.5)  # as long as a reference at a large shape takes, and longer
+
+    no_warm_ups = HOST_SETTINGS.model_copy(update={"counts": Counts(warm_ups=0, timed=6, extra=0, profiled=1)})
+    report = await on_host(BODY + HOST_LATE, standards, settings=no_warm_ups, grade=slow_grade)
+    assert [reason.code for reason in report.reasons] == [Refusal.LATE_WRITE]
+
+
+class FullDevice(HostAccelerator):
+    """Has room until the submission's process comes."""
+
+    def allocate(self, size: int):
+        raise NoRoom(f"{size} bytes")
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_submission_that_takes_all_of_the_devices_memory_is_refused_for_it(standards) -> None:
+    report = await on_host(HOST_HONEST, standards, accelerator=FullDevice())
+    assert [reason.code for reason in report.reasons] == [FailureClass.MEMORY]
 
 
 @pytest.mark.slow

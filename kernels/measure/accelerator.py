@@ -31,6 +31,10 @@ class NoDevice(PawlError):
     """There is no device to measure on; times here are estimated."""
 
 
+class NoRoom(Exception):
+    """The device has no memory left for a buffer or a copy; another process may hold it."""
+
+
 @dataclass(frozen=True)
 class ClockReading:
     """One look at a device's clocks."""
@@ -62,7 +66,11 @@ class Buffer(Protocol):
         ...
 
     def private_copy(self, offset: int, size: int) -> "PrivateCopy":
-        """Room for a copy of a part, in device memory that no other process can map; nothing is copied yet."""
+        """Room for a copy of a part, in device memory that no other process can map; nothing is copied yet.
+
+        Raises:
+            NoRoom: there is none.
+        """
         ...
 
     def close(self) -> None:
@@ -99,7 +107,11 @@ class Accelerator(Protocol):
         ...
 
     def allocate(self, size: int) -> Buffer:
-        """Memory of at least so many bytes."""
+        """Memory of at least so many bytes.
+
+        Raises:
+            NoRoom: the device has no more.
+        """
         ...
 
     def settle(self) -> None:
@@ -177,7 +189,10 @@ class CudaAccelerator:
     def allocate(self, size: int) -> "CudaBuffer":
         """Memory of at least so many bytes."""
         self._torch.zeros(1, device="cuda")  # makes the context current in this thread, for the driver's calls
-        return CudaBuffer(self._torch, self._driver, self._driver.round_up(size))
+        try:
+            return CudaBuffer(self._torch, self._driver, self._driver.round_up(size))
+        except OSError as error:
+            raise NoRoom(f"{size} bytes: {error}") from error
 
     def settle(self) -> None:
         """Bring the clocks up, overwrite more than twice L2, and wait."""
@@ -232,7 +247,10 @@ class CudaBuffer:
     def private_copy(self, offset: int, size: int) -> "CudaCopy":
         """Room for a copy of a part, in memory of this process alone."""
         source = self._view[offset : offset + size]
-        return CudaCopy(self._torch, source, self._torch.empty_like(source))
+        try:
+            return CudaCopy(self._torch, source, self._torch.empty_like(source))
+        except self._torch.OutOfMemoryError as error:
+            raise NoRoom(f"{size} bytes: {error}") from error
 
     def close(self) -> None:
         """Give the memory back."""

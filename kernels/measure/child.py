@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class Child:
         """Do what is asked."""
         try:
             if request["kind"] == "load":
-                self.function = load(request["source"], self.scratch)
+                self.function = load(request["source"], request["modules"], self.scratch)
                 return {"loaded": True}
             if request["kind"] == "release":
                 self.memory.unmap(*self.reserved[request["slot"]])
@@ -99,8 +100,11 @@ class Child:
         return self.spare[key]
 
 
-def load(source: str, scratch: Path) -> Any:
-    """Import a submission and return its `custom_kernel`."""
+def load(source: str, modules: dict[str, str], scratch: Path) -> Any:
+    """Import a submission, with the modules that it may import beside its own, and return its `custom_kernel`."""
+    for name, text in modules.items():
+        beside = sys.modules[name] = types.ModuleType(name)
+        exec(compile(text, f"{name}.py", "exec"), beside.__dict__)  # noqa: S102
     path = scratch / "submission.py"
     path.write_text(source, errors="surrogatepass")
     spec = importlib.util.spec_from_file_location("submission", path)

@@ -10,7 +10,7 @@ show and what it can't.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -72,6 +72,7 @@ async def measure(
     accelerator: Accelerator | None = None,
     standards: Sequence[Standard] | None = None,
     settings: MeasureSettings | None = None,
+    modules: Mapping[str, str] | None = None,
     grade: "Grade | None" = None,
     seed: int | None = None,
 ) -> MeasureReport:
@@ -86,6 +87,7 @@ async def measure(
         standards: of `take_standards` for the same variants and device, shortly before; taken here, against the
             problem's seed kernel, if none.
         settings: how long and how much.
+        modules: text by name of what the source may import beside its own, such as a leaderboard's `task`.
         grade: why an output is wrong, or none; by the fp64 reference if none. The reference runs on the CPU, and takes
             most of a measurement's time.
         seed: of inputs, order and number of calls; drawn if none, as it must be for a submission that isn't trusted.
@@ -102,11 +104,13 @@ async def measure(
     device = accelerator or open_accelerator()
     seed = secrets.randbits(62) if seed is None else seed
     if standards is None:
-        standards = await take_standards(variants, problem, sandbox, accelerator=device, settings=settings, seed=seed)
+        standards = await take_standards(
+            variants, problem, sandbox, accelerator=device, settings=settings, modules=modules, seed=seed
+        )
     if [(standard.variant, standard.device) for standard in standards] != [(each, device.name) for each in variants]:
         raise ConfigurationError("Found standards of other variants or another device: take them for these.")
     again: list[Measured] = []
-    with _Measurement(problem, variants, sandbox, device, settings, grade) as run:
+    with _Measurement(problem, variants, sandbox, device, settings, modules, grade) as run:
         limits = run.settings.tolerances
         shapes, reasons = await run.judged(source, derive_seed(seed, "first"), standards)
         if not reasons and any(suspicious(shape, limits) for shape in shapes):
@@ -133,6 +137,7 @@ async def take_standards(
     accelerator: Accelerator | None = None,
     baseline: str | None = None,
     settings: MeasureSettings | None = None,
+    modules: Mapping[str, str] | None = None,
     seed: int | None = None,
 ) -> list[Standard]:
     """Time calls that run nothing, then the baseline, each in a process of its own; before any submission.
@@ -144,6 +149,7 @@ async def take_standards(
         accelerator: the device; the first CUDA device if none.
         baseline: the module that submissions are compared with; the problem's seed kernel if none.
         settings: how long and how much.
+        modules: text by name of what the baseline may import beside its own.
         seed: of inputs, order and number of calls; drawn if none.
 
     Raises:
@@ -154,7 +160,7 @@ async def take_standards(
     """
     device = accelerator or open_accelerator()
     seed = secrets.randbits(62) if seed is None else seed
-    with _Measurement(problem, variants, sandbox, device, settings, None) as run:
+    with _Measurement(problem, variants, sandbox, device, settings, modules, None) as run:
         return await run.standards(baseline or problem.seed_source(), seed)
 
 
@@ -179,6 +185,7 @@ class _Measurement:
         sandbox: Sandbox,
         device: Accelerator,
         settings: MeasureSettings | None,
+        modules: Mapping[str, str] | None,
         grade: "Grade | None",
     ) -> None:
         if not variants or any(variant.problem != problem.name for variant in variants):
@@ -188,6 +195,7 @@ class _Measurement:
         self._variants = variants
         self._sandbox = sandbox
         self._device = device
+        self._modules = modules or {}
         self._grade = grade or grade_output
         self._kept: dict[int, Arrays] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pawl-measure")
@@ -251,7 +259,7 @@ class _Measurement:
             self._sandbox, self._device, call_seconds=settings.call_seconds, limits=limits
         ) as process:
             if source is not None:
-                await self._aside(process.load, source)
+                await self._aside(process.load, source, self._modules)
             slots: dict[int, int] = {}
             for call in draw_schedule(seed, len(self._variants), counts):
                 if not call.again:

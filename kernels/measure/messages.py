@@ -40,6 +40,8 @@ class Load(BaseModel):
 
     kind: Literal["load"] = "load"
     source: str
+    modules: dict[str, str] = {}
+    """Text by name of what the source may import beside its own."""
 
 
 class Run(BaseModel):

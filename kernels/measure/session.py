@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from ...safety.sandbox import Command, Ending, Limits, Result, Sandbox, Use
 from ...safety.sandbox.trees import remove_tree
 from ..answers import Failure
 from ..report import FailureClass
-from .accelerator import Accelerator, Buffer
+from .accelerator import Accelerator, Buffer, NoRoom
 from .layout import Layout, raw_bytes
 from .messages import Broken, Load, Loaded, Ran, Release, Released, receive, run_message, send
 from .report import Reason, Refusal
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..problem import Arrays
 
 _START_SECONDS = 180.0
-_END_SECONDS = 10.0
+_END_SECONDS = 3.0
 
 
 class Refused(Exception):
@@ -112,14 +113,14 @@ class TimedProcess:
             await asyncio.gather(self._run, return_exceptions=True)
         await asyncio.to_thread(remove_tree, self._work)
 
-    def load(self, source: str) -> None:
-        """Import a submission.
+    def load(self, source: str, modules: Mapping[str, str]) -> None:
+        """Import a submission, which may import these modules, text by name.
 
         Raises:
             Refused: it can't be imported.
         """
         with self._answering() as connection:
-            send(connection, Load(source=source))
+            send(connection, Load(source=source, modules=dict(modules)))
             told = receive(connection, Loaded)
         if isinstance(told, Failure):
             raise Refused(*told.error)
@@ -132,12 +133,16 @@ class TimedProcess:
         Raises:
             Refused: it failed, gave no output, or took too long.
         """
-        buffer = self._accelerator.allocate(layout.bytes)
         try:
-            return self._call(buffer, layout, inputs, arguments, slot=slot, empty=empty, profile=profile)
-        except BaseException:
-            buffer.close()
-            raise
+            buffer = self._accelerator.allocate(layout.bytes)
+            try:
+                return self._call(buffer, layout, inputs, arguments, slot=slot, empty=empty, profile=profile)
+            except BaseException:
+                buffer.close()
+                raise
+        except NoRoom as error:
+            detail = f"its process leaves the device no room for a call's inputs and output: {error}"
+            raise Refused(FailureClass.MEMORY, detail) from error
 
     def _call(
         self, buffer: Buffer, layout: Layout, inputs: "Arrays", arguments: JsonValue, *, slot: int, empty: bool,
