@@ -1,6 +1,8 @@
 """TriMul in plain torch: what stands before cheats whose arithmetic isn't in Triton."""
 
 import torch
+import triton  # noqa: F401
+import triton.language as tl  # noqa: F401
 
 
 def plain(data):
