@@ -274,24 +274,24 @@ class ForeignProblem:
         first: list[Parameters] = []
         for each in sorted(self.source.tests, key=weight):
             first += [each] if each not in first else []
-        tried = first[:6]
-        for every in (False, True):
-            for base in first[:3]:
-                tried += [each for each in cap(base, self._sizes, _TRIED, every=every) if each not in tried]
-        described = self._questions.describe(tried, small=True)
-        small = [
-            (parameters, found)
-            for parameters, found in zip(tried, described, strict=True)
-            if isinstance(found, Figures) and found.small and found.finite
-        ]
-        if not small:
-            why = next((found for found in described if isinstance(found, str)), "each takes more than is interpreted")
-            raise ConfigurationError(
-                f"{self.source.path}: the reference runs on none of the smallest tests, nor on smaller ones: {why}."
-            )
-        public = [each for each in small if each[0] in first] or small
-        others = [each for each in public[1:] if options(each[0]) != options(public[0][0])] or public[1:]
-        return [public[0], *others[:1]]
+        rounds = [first[:6]]
+        rounds += [[e for base in first[:3] for e in cap(base, self._sizes, _TRIED, every=w)] for w in (False, True)]
+        refused: list[str] = []
+        for tried in rounds:
+            described = self._questions.describe(tried, small=True)
+            refused += [found for found in described if isinstance(found, str)]
+            small = [
+                (parameters, found)
+                for parameters, found in zip(tried, described, strict=True)
+                if isinstance(found, Figures) and found.small and found.finite
+            ]
+            if small:
+                others = [each for each in small[1:] if options(each[0]) != options(small[0][0])] or small[1:]
+                return [small[0], *others[:1]]
+        why = next(iter(refused), "each takes more than is interpreted, or gives values that aren't finite")
+        raise ConfigurationError(
+            f"{self.source.path}: the reference runs on none of the smallest tests, nor on smaller ones: {why}."
+        )
 
     @cached_property
     def _rules(self) -> list[Rule]:
