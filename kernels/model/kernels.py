@@ -82,34 +82,30 @@ def kernel_time(kernel: Kernel, residency: Residency, device: Device) -> Launch:
     product = kernel.product
     slots = device.multiprocessors * 16
     life = device.latency_seconds + kernel.clocks / device.clock_hz
-    parts = {
+    computing = {
         "tensor": product_seconds(product, device) if product else 0.0,
         # Half of the lanes do integers, which is most of what an elementwise kernel does.
         "arithmetic": kernel.operations / (device.multiprocessors * 64 * device.clock_hz),
+    }
+    moving = {
         "memory": moved / (device.memory_bytes * kernel.reach),
-        "l1": sum(part.lines for part in kernel.traffic) / (device.multiprocessors * device.clock_hz),
         "l2": sectors / device.l2_bytes,
+        "l1": sum(part.lines for part in kernel.traffic) / (device.multiprocessors * device.clock_hz),
         "latency": max(kernel.blocks / slots * life, kernel.blocks * device.block_seconds),
     }
     residency.touch(_sizes(kernel.traffic))
-    return launch(kernel.name, parts, device, host=kernel.dispatch * device.dispatch_seconds, waits=kernel.waits)
-
-
-def launch(
-    name: str, parts: Mapping[str, float], device: Device, *, host: float, waits: bool = False, programs: int = 0
-) -> Launch:
-    """A launch from the seconds of its parts: the longest counts whole, the second for what isn't hidden of it."""
-    ranked = sorted(parts, key=lambda part: -parts[part])
-    breakdown = {ranked[0]: parts[ranked[0]] * 1e6, ranked[1]: parts[ranked[1]] * UNHIDDEN * 1e6}
-    breakdown["launch"] = device.launch_seconds * 1e6
+    (first, most), (second, less) = sorted(
+        (max(parts.items(), key=lambda part: part[1]) for parts in (moving, computing)), key=lambda part: -part[1]
+    )
+    breakdown = {first: most * 1e6, second: less * UNHIDDEN * 1e6, "launch": device.launch_seconds * 1e6}
     return Launch(
-        kernel=name,
-        programs=programs,
+        kernel=kernel.name,
+        programs=0,
         time_us=math.fsum(breakdown.values()),
         bound=max(breakdown, key=lambda part: breakdown[part]),
         breakdown_us={part: time for part, time in breakdown.items() if time > 0},
-        host_us=host * 1e6,
-        waits=waits,
+        host_us=kernel.dispatch * device.dispatch_seconds * 1e6,
+        waits=kernel.waits,
         resources={},
     )
 

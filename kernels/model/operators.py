@@ -298,9 +298,7 @@ def _product(step: Step, name: str, flags: Flags) -> list[Kernel]:
         n=b["sizes"][-1],
         k=a["sizes"][-1],
         batch=max(math.prod(a["sizes"][:-2]), math.prod(b["sizes"][:-2])),
-        k_major=a["strides"][-1] == 1 and b["strides"][-2] == 1,
         aligned=_aligned(a) and _aligned(b) and _aligned(out),
-        out_bytes=itemsize(out["dtype"]),
     )
     traffic = [straight(a), straight(b), straight(out, writes=True)]
     traffic += [straight(t) for t in added]

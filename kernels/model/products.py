@@ -36,10 +36,8 @@ class Product:
     n: int
     k: int
     batch: int = 1
-    k_major: bool = True
-    """Whether k is the axis of stride 1 in both operands: TF32 needs that for wgmma."""
     aligned: bool = True
-    out_bytes: int = 4
+    """Whether every row of the operands and of the result starts at 16 bytes."""
 
     @property
     def flops(self) -> float:
@@ -56,8 +54,6 @@ def product_seconds(product: Product, device: Device) -> float:
     rate = device.product_rate(product.kind)
     if tensor and not product.aligned:
         rate *= _UNALIGNED
-    elif product.kind == "tf32" and not product.k_major:
-        rate *= device.mma_share
     best = math.inf
     for rows, columns, share in _TENSOR_TILES if tensor else _PLAIN_TILES:
         tiles = math.ceil(product.m / rows) * math.ceil(product.n / columns) * product.batch
