@@ -29,6 +29,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from .batch import OPTIONS, BatchedBuilder, Diverged, Stuck
 from .formats import Unsupported, Value
+from .memory import Memory
 from .observe import BoundsObserver, Observer, OutOfBounds
 from .syntax import Transformer, spins, writes_before_deciding
 from .vocabulary import patched
@@ -114,10 +115,14 @@ def run_launch(
         ids = np.random.Generator(np.random.Philox(order)).permutation(ids)
     size = 1 if waits else BATCH
     batches = 0
+    known = observer.memory
+    if not known.starts:
+        observer.memory = Memory(list(_storages(given.arguments.values())))
     with batched(fn, observer):
         converted = _converted(kernel, given.arguments)
         for start in range(0, len(ids), size):
             batches += _run_parts(fn, converted, grid, ids[start : start + size], observer, undoable)
+    observer.memory = known
     return Launched(len(ids), batches, waits)
 
 
@@ -147,6 +152,18 @@ def _parts(ids: np.ndarray, choices: np.ndarray | None, depth: int) -> Iterator[
     _, first, which = np.unique(choices, return_index=True, return_inverse=True)
     for part in np.argsort(first):
         yield ids[which == part]
+
+
+def _storages(values: Any) -> set[tuple[int, int]]:
+    found: set[tuple[int, int]] = set()
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            found |= _storages(value)
+        tensor = value.base if isinstance(value, TensorDescriptor) else value
+        if hasattr(tensor, "untyped_storage"):
+            storage = tensor.untyped_storage()
+            found.add((storage.data_ptr(), storage.nbytes()))
+    return found
 
 
 def _converted(kernel: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:

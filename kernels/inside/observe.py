@@ -2,8 +2,9 @@
 # pyright: reportPrivateUsage=false, reportPrivateImportUsage=false
 """What may look at an interpreted launch: every load, store, product and atomic passes an `Observer`.
 
-    with `run_launch(kernel, arguments, grid, BoundsObserver([(tensor.data_ptr(), tensor.nbytes)]))`
-    an access outside that tensor raises `OutOfBounds`; lanes that a mask turns off may point anywhere.
+    run_launch(kernel, arguments, grid, BoundsObserver([(tensor.data_ptr(), tensor.nbytes)]))
+
+An access outside that tensor raises `OutOfBounds`; lanes that a mask turns off may point anywhere.
 
 This file runs inside the sandbox, without the rest of Pawl.
 """
@@ -14,9 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from triton.runtime import interpreter
 
-_memory = interpreter._interpreter
+from .memory import Memory
 
 
 class OutOfBounds(Exception):
@@ -31,6 +31,8 @@ class Observer:
     was seen since the last `begin` didn't happen.
     """
 
+    memory = Memory(())
+    """Where loads and stores go."""
     undo: list[tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
     """While this is a list, what is overwritten is kept in it."""
 
@@ -42,12 +44,12 @@ class Observer:
 
     def load(self, pointers: Any, mask: np.ndarray, other: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Read memory at addresses [programs, ...]."""
-        return _memory.load(pointers.data, mask, other, dtype)
+        return self.memory.read(pointers.data, mask, other, dtype)
 
     def store(self, pointers: Any, value: np.ndarray, mask: np.ndarray) -> None:
         """Write memory."""
         self._keep(pointers.data, mask, value.dtype)
-        _memory.store(pointers.data, value, mask)
+        self.memory.write(pointers.data, value, mask)
 
     def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Callable[[], np.ndarray]) -> np.ndarray:
         """Change memory by `perform`, and return what it returns: the old contents, of `dtype`."""
@@ -62,12 +64,13 @@ class Observer:
 
     def _keep(self, pointers: np.ndarray, mask: np.ndarray, dtype: np.dtype) -> None:
         if self.undo is not None:
-            self.undo.append((pointers, mask, _memory.load(pointers, mask, np.zeros(pointers.shape, dtype), dtype)))
+            before = self.memory.read(pointers, mask, np.zeros(pointers.shape, dtype), dtype)
+            self.undo.append((pointers, mask, before))
 
     def roll_back(self) -> None:
         """Write back what was overwritten since `undo` was set to an empty list."""
         for pointers, mask, before in reversed(self.undo or []):
-            _memory.store(pointers, before, mask)
+            self.memory.write(pointers, before, mask)
         self.discard()
 
 
@@ -76,11 +79,7 @@ class BoundsObserver(Observer):
 
     def __init__(self, regions: Sequence[tuple[int, int]]) -> None:
         """Take regions as (address, bytes); they may touch but not overlap."""
-        ordered = sorted((address, size, number) for number, (address, size) in enumerate(regions))
-        self._starts = np.array([address for address, _, _ in ordered], dtype=np.uint64)
-        self._ends = np.array([address + size for address, size, _ in ordered], dtype=np.uint64)
-        self._numbers = [number for _, _, number in ordered]
-        self._last = 0
+        self.memory = Memory(regions)
         self._ids = np.zeros(0, np.int64)
 
     def begin(self, ids: np.ndarray) -> None:
@@ -115,48 +114,32 @@ class BoundsObserver(Observer):
         return super().atomic(pointers, mask, dtype, perform)
 
     def _check(self, kind: str, pointers: np.ndarray, mask: np.ndarray, size: int) -> None:
-        if not len(self._starts):
-            if mask.any():
-                raise OutOfBounds(f"a {kind}, although the launch was given no storage")
-            return
-        # Lanes that are off mostly lie close by: looking at all of them first saves picking out the active ones.
-        if pointers.size == 0 or self._within(pointers, size):
+        if pointers.size == 0 or self.memory.region(pointers, mask, size) is not None:
             return
         active = pointers[mask]
-        if active.size == 0 or self._within(active, size):
-            return
-        region = np.searchsorted(self._starts, active, side="right").astype(np.int64) - 1
-        outside = (region < 0) | (active + np.uint64(size) > self._ends[np.maximum(region, 0)])
-        # Close to the end of the address space a sum wraps around.
-        outside |= active > np.uint64(2**64 - 1 - size)
+        outside = self.memory.outside(active, size)
         if outside.any():
             raise OutOfBounds(self._message(kind, pointers, mask, size, int(np.flatnonzero(outside)[0])))
-
-    def _within(self, addresses: np.ndarray, size: int) -> bool:
-        low, high = addresses.min(), addresses.max()
-        found = self._last
-        if not (self._starts[found] <= low and int(high) + size <= int(self._ends[found])):
-            found = int(np.searchsorted(self._starts, low, side="right")) - 1
-            if found < 0 or int(high) + size > int(self._ends[found]):
-                return False
-            self._last = found
-        return True
 
     def _message(self, kind: str, pointers: np.ndarray, mask: np.ndarray, size: int, which: int) -> str:
         lane = np.argwhere(mask)[which]
         address = int(pointers[tuple(lane)])
-        starts, ends = [int(a) for a in self._starts], [int(a) for a in self._ends]
+        starts, ends = self.memory.starts, self.memory.ends
+        who = f"program {self._ids[lane[0]]}" if pointers.shape[0] == len(self._ids) else "every program"
+        who += f", element {[int(i) for i in lane[1:]]} of its block" if len(lane) > 1 else ""
+        if not starts:
+            return f"a {kind} of {size} bytes by {who}, although the launch was given no storage"
         before = [max(start - address, 0) for start in starts]
         behind = [max(address + size - end, 0) for end in ends]
         near = min(range(len(starts)), key=lambda index: before[index] + behind[index])
         length = ends[near] - starts[near]
-        where = (
-            f"{before[near]} bytes before the start" if before[near] else f"{address - ends[near]} bytes past the end"
-        )
-        if not before[near] and address < ends[near]:
+        if before[near]:
+            where = f"{before[near]} bytes before the start"
+        elif address < ends[near]:
             where = f"{ends[near] - address} bytes before the end"
-        who = f"program {self._ids[lane[0]]}" if pointers.shape[0] == len(self._ids) else "every program"
+        else:
+            where = f"{address - ends[near]} bytes past the end"
         return (
-            f"a {kind} of {size} bytes at {where} of storage {self._numbers[near]} ({length} bytes) by {who}, "
-            f"element {[int(i) for i in lane[1:]]} of its block: mask it, or correct the address"
+            f"a {kind} of {size} bytes at {where} of storage {self.memory.numbers[near]} ({length} bytes) by {who}: "
+            "mask it, or correct the address"
         )
