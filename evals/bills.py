@@ -23,10 +23,21 @@ def for_model(rules: RaceRules, *, capable: bool) -> RaceRules:
     return rules.model_copy(update={"rollout_bill": CAPABLE_BILL})
 
 
+TOKENS_A_SECOND = 20
+"""A model that writes slower than this doesn't come to the end of its rollouts."""
+
+
+def timed_limits(bill: Usage) -> RolloutLimits:
+    """The limits of a visible rollout: time for the answers that a sealed one may give, beside the default."""
+    limits = RolloutLimits()
+    seconds = limits.sandbox.wall_seconds + bill.output_tokens / TOKENS_A_SECOND
+    return limits.model_copy(update={"sandbox": limits.sandbox.model_copy(update={"wall_seconds": seconds})})
+
+
 def billed_limits(bill: Usage) -> RolloutLimits:
     """The limits of a rollout that is billed so much."""
     tokens = max(bill.tokens, CallLimits().tokens)
-    return RolloutLimits(calls=CallLimits(tokens=tokens, most=bill))
+    return timed_limits(bill).model_copy(update={"calls": CallLimits(tokens=tokens, most=bill)})
 
 
 def require_bill(trajectories: Sequence[Trajectory], rules: RaceRules) -> None:

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..core import Home, NotFound, PawlError, Sampling, Settings, Trajectory, Version
+from ..core import Home, NotFound, PawlError, Sampling, Settings, Trajectory, Usage, Version
 from ..evals.registry import TaskEnvironment, load_task, task_names
 from ..evals.task import Item, Task
 from ..nodes.context import Rollouts, Services, TrainingBase
@@ -171,7 +171,14 @@ class LocalFactory:
                 kill_switch=store.kill_switch,
                 budget=budget,
                 task=task,
-                rollouts=_rollouts(task, store, policy, sandbox, home.root / "work" / campaign.id),
+                rollouts=_rollouts(
+                    task,
+                    store,
+                    policy,
+                    sandbox,
+                    home.root / "work" / campaign.id,
+                    rules.races.rollout_bill,
+                ),
                 bootstrap=store.bootstrap,
                 feedback=self.feedback(endpoint),
                 editor=self.editor(endpoint),
@@ -254,7 +261,9 @@ def _rollouts(
     policy: "_Policy",
     sandbox: Sandbox,
     work: Path,
+    bill: Usage,
 ) -> Rollouts:
+    from ..evals.bills import timed_limits
     from ..evals.evaluate import rollout_of
     from ..serving.runner import run_rollouts
 
@@ -271,6 +280,7 @@ def _rollouts(
             endpoint=endpoint,
             sandbox=sandbox,
             work=work,
+            limits=timed_limits(bill),
             on_done=on_done,
             spending=current_spending(),
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pawl.core import ArtifactStore, ConfigurationError, ModelCall, RolloutStop, Settings, Trajectory, Usage, Version
-from pawl.evals.bills import CAPABLE_BILL, billed_limits, require_bill
+from pawl.evals.bills import CAPABLE_BILL, billed_limits, require_bill, timed_limits
 from pawl.evals.evaluate import evaluate
 from pawl.evals.races import RaceRules
 from pawl.evals.registry import TaskEnvironment, load_task
@@ -87,6 +87,13 @@ def test_a_bill_too_small_for_what_is_live_is_refused_with_what_it_needs():
         require_bill([played] * 3, RaceRules())
     require_bill([played] * 3, RaceRules(rollout_bill=CAPABLE_BILL))
     require_bill([], RaceRules())
+
+
+def test_a_rollout_that_may_write_more_has_more_time_sealed_or_not():
+    small, large = timed_limits(RaceRules().rollout_bill), timed_limits(CAPABLE_BILL)
+    assert large.sandbox.wall_seconds > 2 * small.sandbox.wall_seconds > 2 * RolloutLimits().sandbox.wall_seconds
+    assert billed_limits(CAPABLE_BILL).sandbox == large.sandbox
+    assert large.calls == RolloutLimits().calls
 
 
 def test_a_hosted_model_is_billed_for_text_unless_the_campaign_says_otherwise(tmp_path: Path):
