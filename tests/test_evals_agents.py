@@ -34,7 +34,7 @@ LAUNCHES = [
         "breakdown_us": {"memory": 300.0, "tensor": 120.5},
         "resources": {"registers": 90, "shared": 49152},
     },
-    {"kernel": "finish", "programs": 8, "time_us": 100.0, "bound": "tensor", "resources": {}},
+    {"kernel": "finish", "programs": 8, "time_us": 100.0, "bound": "tensor", "breakdown_us": {}, "resources": {}},
 ]
 
 
@@ -236,6 +236,7 @@ async def test_an_improvement_is_asked_for_with_the_breakdown_and_says_what_it_c
     asked = said(calls(trajectory)[1])[-1]
     assert "triangle: 300.0 us (75 %), waits for memory" in asked
     assert "memory 300.0, tensor 120.5" in asked
+    assert asked.count("us by part") == 1
     assert "registers 90, shared 49152" in asked
     output = json.loads(trajectory.output)
     assert output == {"source": module(0.2), "parent": digest_source(module(0.1))}

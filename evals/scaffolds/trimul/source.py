@@ -84,7 +84,7 @@ def launch_words(launch, whole):
     if launch.get("programs"):
         said.append(f"{launch['programs']} programs")
     parts = launch.get("breakdown_us")
-    if isinstance(parts, dict):
+    if parts:
         said.append("us by part: " + ", ".join(f"{name} {time:,.1f}" for name, time in parts.items()))
     if launch.get("resources"):
         said.append(", ".join(f"{name} {amount}" for name, amount in launch["resources"].items()))
