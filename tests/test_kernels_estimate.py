@@ -13,7 +13,10 @@ RESOURCES = {
 
 
 def access(kind="load", tensor=0, size=1 << 15, sharing=1.0, looped=True):
-    return {"kind": kind, "tensor": tensor, "bytes": size, "useful": size, "sharing": sharing, "looped": looped}
+    return {
+        "kind": kind, "tensor": tensor, "bytes": size, "useful": size, "first": size, "sharing": sharing,
+        "looped": looped,
+    }  # fmt: skip
 
 
 def launch(programs=4096, flops=0.0, accesses=None, sizes=None, device=H100, heaviest=1.0, tiles=None, **resources):
@@ -63,15 +66,27 @@ def test_spills_and_uncoalesced_loads_cost_traffic():
 
 
 def test_atomics_cost_more_than_stores():
-    store = launch(accesses=[access(), access(kind="store", tensor=1)], sizes={0: 1 << 30, 1: 1 << 30})
-    atomic = launch(accesses=[access(), access(kind="atomic", tensor=1)], sizes={0: 1 << 30, 1: 1 << 30})
-    assert atomic.time_us > store.time_us
+    small = {0: 1 << 20, 1: 1 << 20}
+    store, atomic = (
+        launch(accesses=[access(), access(kind=kind, tensor=1)], sizes=small) for kind in ("store", "atomic")
+    )
+    assert store.bound == "l2"
+    assert atomic.time_us > 1.3 * store.time_us
 
 
 def test_what_programs_share_is_fetched_once():
     own, shared = launch(accesses=[access()]), launch(accesses=[access(sharing=0.01)])
     assert own.bound == "memory"
     assert shared.time_us < own.time_us
+
+
+def test_what_every_program_loads_stays_in_l1_unless_it_is_copied_past_it():
+    row = access(tensor=1, size=1 << 13, sharing=0.004, looped=False)
+    sizes = {0: 1 << 30, 1: 1 << 13}
+    alone, beside = launch(accesses=[access()], sizes=sizes), launch(accesses=[access(), row], sizes=sizes)
+    assert beside.time_us < 1.05 * alone.time_us
+    copied = launch(accesses=[access(), row | {"looped": True, "bytes": 1 << 17}], sizes=sizes, shared=0)
+    assert copied.time_us > 1.5 * alone.time_us
 
 
 def test_more_stages_in_flight_hide_more_latency():

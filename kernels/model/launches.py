@@ -24,6 +24,8 @@ _SERIALIZED = 0.6
 """Rate of wgmma that waits for each product before the next, as ptxas says where it must."""
 _REACH = 0.95
 """Share of a copy's bandwidth that a kernel with other work gets to."""
+_EVERYONE = 0.01
+"""Regions a program of those at work together, up to which it is taken that all have the same."""
 _NARROW = {8: 0.15, 16: 0.3, 32: 0.5, 64: 0.85}
 """Rate of wgmma by columns of the tile, against 128 and more: both operands come from shared memory for fewer
 multiplications; arXiv 2402.13499 finds the full rate from 64 columns on only with one operand in registers."""
@@ -103,7 +105,7 @@ def launch_time(
     rounding = _rounding(waves, float(counts.get("heaviest", 1.0)))
     accesses = cast("list[dict[str, Any]]", counts["accesses"])
     spilled = resources["spills"] * 32.0 * resources["warps"]
-    sectors = programs * (sum(_sectors(a) for a in accesses) + spilled)
+    sectors = programs * (sum(_sectors(a, programs, resources, device) for a in accesses) + spilled)
     dram = sum(_from_memory(accesses, tensor, size, programs, slots, device) for tensor, size in tensor_bytes.items())
     loads = [a for a in accesses if a["kind"] == "load"]
     in_loop = sum(a["bytes"] for a in loads if a["looped"])
@@ -159,9 +161,19 @@ def _rounding(waves: float, heaviest: float) -> float:
     return max(math.ceil(waves) / waves, 1 + (heaviest - 1) / waves)
 
 
-def _sectors(access: Mapping[str, Any]) -> float:
-    """Bytes of sectors of an access, atomics twice: they are read and written where L2 is."""
-    return access["bytes"] * (2.0 if access["kind"] == "atomic" else 1.0)
+def _sectors(access: Mapping[str, Any], programs: int, resources: Mapping[str, int], device: Device) -> float:
+    """Bytes of sectors that pass between L2 and a program's multiprocessor.
+
+    Atomics count twice: they are read and written where L2 is. What every program loads, such as a row of weights,
+    stays in L1 from one program to the next, unless it is copied to shared memory, which goes past L1.
+    """
+    if access["kind"] == "atomic":
+        return 2.0 * access["bytes"]
+    past = access["looped"] and resources["async_copies"]
+    room = device.shared_bytes - resources["shared"] * max(occupancy(resources, device), 1)
+    if access["kind"] == "store" or past or access["sharing"] > _EVERYONE or access["first"] > room / 2:
+        return float(access["bytes"])
+    return access["bytes"] * min(device.multiprocessors / programs, 1.0)
 
 
 def _from_memory(
@@ -169,12 +181,12 @@ def _from_memory(
 ) -> float:
     """Bytes of one tensor that pass between L2 and memory in a launch."""
     mine = [a for a in accesses if a["tensor"] == tensor]
-    asked = programs * sum(_sectors(a) for a in mine)
+    asked = programs * sum(a["bytes"] for a in mine)
     stores = any(a["kind"] != "load" for a in mine)
     if size <= device.l2_capacity or stores:
         # Partial sectors of neighbouring programs are joined in L2 before they are written back.
         return min(asked, float(size) * (2.0 if any(a["kind"] == "load" for a in mine) and stores else 1.0))
     together = min(programs, slots)
     # What a program reads again soon after, it finds in L1 or L2.
-    fetched = programs * sum(a.get("first", a["bytes"]) * max(a["sharing"], 1 / together) for a in mine)
+    fetched = programs * sum(a["first"] * max(a["sharing"], 1 / together) for a in mine)
     return min(max(fetched, 0.0), asked)
