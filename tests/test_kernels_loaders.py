@@ -334,18 +334,22 @@ def test_what_is_no_problem_says_what_one_is(tmp_path, name, text, said):
 )
 def test_a_reference_that_doesnt_run_is_named_with_its_line(tmp_path, body, said):
     before = REFERENCE[: REFERENCE.index("    return torch.softmax")]
-    problem = load_problem(folder(tmp_path, f"{before}{body}\n"))
     with pytest.raises(ConfigurationError, match=said) as caught:
-        problem.correctness()
+        load_problem(folder(tmp_path, f"{before}{body}\n"))
     assert str(tmp_path / "reference.py") in str(caught.value)
+
+
+def test_inputs_that_no_seed_decides_are_refused(tmp_path):
+    body = REFERENCE.replace(".manual_seed(seed)", ".manual_seed(int.from_bytes(__import__('os').urandom(4)))")
+    with pytest.raises(ConfigurationError, match=r"two draws with one seed differ in \['input'\]"):
+        load_problem(folder(tmp_path, body))
 
 
 def test_foreign_code_runs_apart_from_this_process(tmp_path):
     marker = tmp_path / "marker"
     marker.write_text("ours")
-    problem = load_problem(folder(tmp_path, f"open({str(marker)!r}, 'w').write('theirs')\n{REFERENCE}"))
     with pytest.raises(ConfigurationError, match=r"reference\.py, line 1"):
-        problem.benchmark()
+        load_problem(folder(tmp_path, f"open({str(marker)!r}, 'w').write('theirs')\n{REFERENCE}"))
     assert marker.read_text() == "ours"
 
 

@@ -21,12 +21,13 @@ __all__ = ["GROUP", "ForeignProblem", "Format", "load_problem", "registered_name
 
 
 def load_problem(path: Path, sandbox: Sandbox | None = None) -> KernelProblem:
-    """Load a GPU MODE folder, its `task.yml`, or a KernelBench file; its code runs when it is first needed.
+    """Load a GPU MODE folder, its `task.yml`, or a KernelBench file, and see that its code runs in the sandbox.
 
     The problem's name holds a digest of its files, and `find_problem` knows it from then on.
 
     Raises:
         ConfigurationError: it is neither, or damaged; the message names the file and what was expected.
+        SandboxUnavailable: no sandbox here may run such code.
     """
     if path.is_dir():
         source = read_folder(path)
@@ -41,4 +42,5 @@ def load_problem(path: Path, sandbox: Sandbox | None = None) -> KernelProblem:
             "get_init_inputs."
         )
     problem = ForeignProblem(source, ForeignProcess(sandbox) if sandbox is not None else None)
+    problem.check()
     return remember(problem)

@@ -51,6 +51,16 @@ class ForeignProblem:
         self.source = source
         self._questions = Questions(source, process or shared_process())
 
+    def check(self) -> None:
+        """See that its code runs: a small case on values, and every benchmark shape without.
+
+        Raises:
+            ConfigurationError: it doesn't, or what it draws doesn't follow from the seed.
+        """
+        for variant in self.benchmark():
+            self.figures(variant)
+        _ = self.why_narrow
+
     # --- submissions ---
 
     def seed_source(self) -> str:
