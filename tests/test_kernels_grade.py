@@ -159,7 +159,7 @@ def test_what_is_said_names_what_was_found_the_limit_and_the_case():
     _, said = verdict(measure(PROBLEM, variant, inputs, output * np.float32(1.01)), TOLERANCE) or ("", "")
     assert "1.01000 times the reference" in said
     assert str(variant) in said
-    assert "a part in 312" in said
+    assert "a part in 244" in said
     code, said = verdict(failed(variant, FailureClass.TIMEOUT, "took 3 s"), TOLERANCE) or ("", "")
     assert code is FailureClass.TIMEOUT
     assert said == f"took 3 s ({variant})"
