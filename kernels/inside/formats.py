@@ -25,6 +25,8 @@ from triton.runtime.interpreter import TensorHandle
 
 SMALL = 1024
 """Elements below which NumPy converts faster than a call of torch costs."""
+_FP32, _ADDRESS = np.dtype(np.float32), np.dtype(np.uint64)
+_IN_MEMORY: dict[str, np.dtype] = {}
 _FP8 = {tl.float8e4nv: (3, 7, 0x7E), tl.float8e5: (2, 15, 0x7B)}
 """Bits of the mantissa, bias of the exponent, code of the largest finite number."""
 
@@ -42,12 +44,17 @@ class Value(TensorHandle):
 
 def memory_type(kind: Any) -> np.dtype:
     """The NumPy type whose bits a Triton type has in memory."""
-    return interpreter._get_np_dtype(kind)
+    if kind.is_ptr():
+        return _ADDRESS
+    found = _IN_MEMORY.get(kind.name)
+    if found is None:
+        found = _IN_MEMORY[kind.name] = interpreter._get_np_dtype(kind)
+    return found
 
 
 def held_type(kind: Any) -> np.dtype:
     """The NumPy type that values of a scalar Triton type are held in."""
-    return np.dtype(np.float32) if is_narrow(kind) else interpreter._get_np_dtype(kind)
+    return _FP32 if is_narrow(kind) else memory_type(kind)
 
 
 def is_narrow(kind: Any) -> bool:

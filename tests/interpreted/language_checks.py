@@ -5,7 +5,10 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from triton.language import load as taken
 from triton.language.extra import libdevice
+from triton.language.extra.libdevice import tanh
+from triton.language.math import rsqrt
 from triton.runtime.interpreter import InterpretedFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -19,6 +22,7 @@ from pawl.kernels.inside.interpret import (
     run_launch,
 )
 
+FOUR: tl.constexpr = tl.constexpr(4)
 STOCK = InterpretedFunction.run, InterpretedFunction.__call__
 interpret.install()
 
@@ -473,3 +477,70 @@ def test_greatest_and_least_floats_are_atomic():
     spill[(8,)](p, x, BLOCK=32)
     even, odd = x[0::2], x[1::2]
     assert p.tolist() == [x.item() for x in (even.max(), odd.max(), even.min(), odd.min())]
+
+
+@triton.jit
+def _sum_and_product(x, y=2.0):
+    return x + y, x * y
+
+
+@triton.jit
+def assorted(x_ptr, out_ptr, strides, N: tl.constexpr, FLAG: tl.constexpr = True):
+    pid = tl.program_id(0)
+    c = tl.arange(0, N)
+    x = tl.load(x_ptr + pid * strides[0] + c * strides[1], eviction_policy="evict_first", cache_modifier=".cg")
+    a, b = _sum_and_product(x)
+    y = tl.softmax(a) + b.sum(axis=0) + x.max(0, keep_dims=True)
+    y += tl.topk(x, 4).sum() if FLAG else 0.0
+    m = tl.reshape(x, (4, N // 4))
+    left, right = tl.broadcast_to(m[:, :, None], (4, N // 4, 4)), tl.broadcast_to(m[:, None, :], (4, 4, N // 4))
+    y += tl.sum(tl.dot(left, right, input_precision="ieee"))
+    y += tl.where(c < 3, x, 1.0) + tl.zeros_like(x) + tl.full([N], 2, tl.float32)
+    for i in tl.static_range(0, FOUR, 2):
+        y += i
+    i, j = tl.swizzle2d(pid, 1, 3, 4, 2)
+    y += i + j * tl.num_programs(0)
+    y += (pid.to(tl.int64) * 3).to(tl.float32) / 2 - (-pid) // 2 + (-pid) % 3
+    y += ((x > 0).to(tl.int1) & (c % 2 == 0)) + (not FLAG) + (~c).to(tl.float32) + (x != x)
+    tl.store(out_ptr + pid * N + c, -y + tl.load(x_ptr + pid, volatile=True))
+
+
+def test_assorted_operations(monkeypatch):
+    both(monkeypatch, assorted, (5,), lambda: [random(80), torch.zeros(80), (16, 1)], N=16)
+
+
+@triton.jit
+def imported(x_ptr, out_ptr, N: tl.constexpr):
+    i = tl.program_id(0) * N + tl.arange(0, N)
+    x = taken(x_ptr + i)
+    tl.store(out_ptr + i, rsqrt(tl.abs(x)) + tanh(x))
+
+
+def test_names_imported_out_of_the_language():
+    x, out = random(64), torch.zeros(64)
+    imported[(4,)](x, out, N=16)
+    torch.testing.assert_close(out, x.abs().rsqrt() + x.tanh())
+
+
+@triton.jit
+def parts_added_by_the_last(x_ptr, parts_ptr, arrived_ptr, out_ptr, SPLIT: tl.constexpr, BLOCK: tl.constexpr):
+    tile, part = tl.program_id(0), tl.program_id(1)
+    i = tl.arange(0, BLOCK)
+    at = (tile * SPLIT + part) * BLOCK + i
+    tl.store(parts_ptr + at, tl.load(x_ptr + at) * 2)
+    if tl.atomic_add(arrived_ptr + tile, 1) == SPLIT - 1:
+        total = tl.zeros([BLOCK], tl.float32)
+        for k in range(SPLIT):
+            total += tl.load(parts_ptr + (tile * SPLIT + k) * BLOCK + i)
+        tl.store(out_ptr + tile * BLOCK + i, total)
+        tl.atomic_xchg(arrived_ptr + tile, 0)
+
+
+@pytest.mark.parametrize("order", [None, 1, 2, 3])
+def test_what_programs_did_before_they_parted_happens_once(order):
+    x, parts, out = random(50, 6, 16), torch.full((50, 6, 16), float("nan")), torch.zeros(50, 16)
+    arrived = torch.zeros(50, dtype=torch.int32)
+    arguments = {"x_ptr": x, "parts_ptr": parts, "arrived_ptr": arrived, "out_ptr": out, "SPLIT": 6, "BLOCK": 16}
+    run_launch(parts_added_by_the_last, arguments, (50, 6, 1), BoundsObserver(regions(x, parts, arrived, out)), order)
+    torch.testing.assert_close(out, x.sum(1) * 2)
+    assert not arrived.any()
