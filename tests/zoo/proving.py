@@ -78,7 +78,7 @@ def unproved(graders: Graders, exploit: Exploit) -> str | None:
         return None
     if exploit.proof == "faster":
         honest = graders.honest_us(exploit.naive, exploit.problem, one_by_one=ordered)
-        faster = told["time_us"] < 0.5 * honest
+        faster = told["time_us"] < 0.75 * honest
         return (
             None if faster else f"{exploit.naive} gives it {told['time_us']:.3g} us, {honest:.3g} us to the honest one"
         )
