@@ -4,6 +4,7 @@ No constant was fitted to a kernel that is judged by it.
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 
@@ -87,29 +88,30 @@ PERTURBATIONS = 4
 """Device variants that every report carries."""
 
 
+DOUBTS = {
+    "memory_bytes": 0.2, "tensor_efficiency": 0.2, "tf32_efficiency": 0.2, "fp32_efficiency": 0.2, "mma_share": 0.2,
+    "fp32_flops": 0.2, "l2_bytes": 0.3, "l2_capacity": 0.3, "latency_seconds": -0.4, "launch_seconds": -0.4,
+    "dispatch_seconds": -0.4, "triton_seconds": -0.4, "block_seconds": -0.4,
+}  # fmt: skip
+"""By how much of itself each uncertain constant may be off; negative where more of it is slower."""
+
+
 def perturbed(device: Device, seed: int) -> Device:
-    """The same device with its uncertain constants moved, each within its own doubt.
-
-    Bandwidths and rates by up to 20 %, L2 by 30 %, latency, launches and the host by 40 %.
-    """
+    """The same device with its uncertain constants moved, each within its own doubt."""
     draw = random.Random(seed)
+    return _moved(device, {name: draw.uniform(-doubt, doubt) for name, doubt in DOUBTS.items()})
 
-    def around(value: float, doubt: float) -> float:
-        return value * (1 + draw.uniform(-doubt, doubt))
 
-    return replace(
-        device,
-        memory_bytes=around(device.memory_bytes, 0.2),
-        tensor_efficiency=around(device.tensor_efficiency, 0.2),
-        tf32_efficiency=around(device.tf32_efficiency, 0.2),
-        fp32_efficiency=around(device.fp32_efficiency, 0.2),
-        mma_share=around(device.mma_share, 0.2),
-        fp32_flops=around(device.fp32_flops, 0.2),
-        l2_bytes=around(device.l2_bytes, 0.3),
-        l2_capacity=around(device.l2_capacity, 0.3),
-        latency_seconds=around(device.latency_seconds, 0.4),
-        launch_seconds=around(device.launch_seconds, 0.4),
-        dispatch_seconds=around(device.dispatch_seconds, 0.4),
-        triton_seconds=around(device.triton_seconds, 0.4),
-        block_seconds=around(device.block_seconds, 0.4),
-    )
+def slowest(device: Device) -> Device:
+    """The same device with every uncertain constant at the slow end of its doubt."""
+    return _moved(device, {name: -doubt for name, doubt in DOUBTS.items()})
+
+
+def fastest(device: Device) -> Device:
+    """The same device with every uncertain constant at the fast end of its doubt."""
+    return _moved(device, DOUBTS)
+
+
+def _moved(device: Device, by: Mapping[str, float]) -> Device:
+    values: dict[str, float] = {name: getattr(device, name) * (1 + share) for name, share in by.items()}
+    return replace(device, **values)  # pyright: ignore[reportArgumentType]
