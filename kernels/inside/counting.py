@@ -50,6 +50,13 @@ class Endless(Exception):
     """The sampled programs don't come to an end on zeros."""
 
 
+def product_kind(a: Any, precision: Any) -> str:
+    """What a product is computed in: `fp16`, `tf32`, ..., by its first operand and the precision asked for."""
+    name = a.dtype.scalar.name
+    kind = _KINDS.get(name, "fp8" if name.startswith("fp8") else "fp32")
+    return _PRECISIONS.get(str(precision).rsplit(".", 1)[-1], kind) if kind == "fp32" else kind
+
+
 class Counter(interpret.Observer):
     """Collects accesses and arithmetic of one batch of programs, a program on average."""
 
@@ -59,7 +66,7 @@ class Counter(interpret.Observer):
         self.row = np.flatnonzero(np.isin(ids, sample.row))
         self.spread = np.flatnonzero(np.isin(ids, sample.spread))
         self.near = np.union1d(self.row, self.spread)
-        self.programs = len(ids)
+        self.programs, self.window = len(ids), sample.window
         self.regions: dict[tuple[str, int], list[int]] = {}
         """For each side of each tensor, where the accesses of programs near one another start."""
         self.values = values
@@ -91,10 +98,7 @@ class Counter(interpret.Observer):
 
     def dot(self, a: Any, b: Any, shape: tuple[int, ...], precision: Any) -> np.ndarray:
         """Count two operations a multiplication; the result is zeros."""
-        name = a.dtype.scalar.name
-        kind = _KINDS.get(name, "fp8" if name.startswith("fp8") else "fp32")
-        if kind == "fp32":
-            kind = _PRECISIONS.get(str(precision).rsplit(".", 1)[-1], kind)
+        kind = product_kind(a, precision)
         depth = a.data.shape[-1]
         flops = 2.0 * np.prod(shape[1:]) * depth * self.weight
         self.dots[kind] = self.dots.get(kind, 0.0) + float(flops)
@@ -154,11 +158,11 @@ class Counter(interpret.Observer):
     def _sharing(self, origins: Any, active: Any) -> float:
         """Of programs at work together, the share that have a region of their own."""
         if len(origins) == 1:
-            return 1.0 / WINDOW if self.programs > 1 else 1.0
+            return 1.0 / self.window if self.programs > 1 else 1.0
         alive = active.any(1)
         row = origins[self.row][alive[self.row]]
         found = len(np.unique(row)) / len(row) if len(row) else 1.0
-        return min(found, _distinct(origins[self.spread][alive[self.spread]], WINDOW))
+        return min(found, _distinct(origins[self.spread][alive[self.spread]], self.window))
 
     def _supplied(
         self, tensor: int, pointers: np.ndarray, mask: np.ndarray, other: np.ndarray, dtype: np.dtype
@@ -241,6 +245,8 @@ class Sample:
     """At work at the same time."""
     strata: np.ndarray
     """From all over the grid, with its first and last."""
+    window: int
+    """How many are at work at the same time."""
 
     @property
     def all(self) -> np.ndarray:
@@ -256,7 +262,7 @@ def _sample(total: int) -> Sample:
     strata = np.array([draw.integers(low, high) for low, high in pairwise(edges)])
     strata[0], strata[-1] = 0, total - 1
     spread = first + np.sort(draw.choice(window, min(SPREAD, window), replace=False))
-    return Sample(first + np.arange(min(ROW, window)), spread, np.unique(strata))
+    return Sample(first + np.arange(min(ROW, window)), spread, np.unique(strata), window)
 
 
 def _ways(ids: np.ndarray, choices: np.ndarray | None) -> Iterator[np.ndarray]:
