@@ -4,7 +4,11 @@ import torch
 import triton
 import triton.language as tl
 
-HONEST = {"problem": "matmul", "kind": "operands copied into padded scratch by torch"}
+HONEST = {
+    "problem": "matmul",
+    "kind": "operands copied into padded scratch by torch",
+    "parameters": {"m": 1400, "n": 1408, "k": 1400},
+}
 
 
 @triton.jit
