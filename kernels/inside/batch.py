@@ -22,7 +22,7 @@ import triton.language as tl
 from triton.runtime import interpreter
 from triton.runtime.interpreter import InterpreterBuilder, InterpreterOptions
 
-from . import atomics, formats, libdevice
+from . import atomics, formats, libdevice, products
 from .descriptors import Descriptor
 from .formats import Unsupported, Value, held_type, hold, is_fp8, is_narrow, memory_type, round_to, stored
 from .observe import Observer
@@ -45,7 +45,6 @@ _WRAPPING: dict[Any, Any] = {
     np.multiply: np.bitwise_and,
 }
 """Arithmetic on single bits."""
-_PRECISION = interpreter._ir.INPUT_PRECISION
 _HARDWARE = interpreter._ir.ROUNDING_MODE
 
 
@@ -412,26 +411,14 @@ class BatchedBuilder(InterpreterBuilder):
         seen = self.observer.dot(a, b, d.data.shape, input_precision)
         if seen is not None:
             return Value(seen, d.dtype.scalar)
-        return Value(_added(_product(a, b, input_precision), d), d.dtype.scalar)
+        return Value(products.added(products.product(a, b, input_precision), d), d.dtype.scalar)
 
     def create_dot_scaled(
         self, lhs, lhs_scale, lhs_format, rhs, rhs_scale, rhs_format, fast_math, lhs_k_pack, rhs_k_pack, acc
     ):
-        formats_ = interpreter._ir.ScaleDotElemTypeTY
-        narrow = tl.float16 if formats_.FP16 in (lhs_format, rhs_format) else tl.bfloat16
-        operands = []
-        for value, scale, form, pack, is_rhs in (
-            (lhs, lhs_scale, lhs_format, lhs_k_pack, False), (rhs, rhs_scale, rhs_format, rhs_k_pack, True),
-        ):  # fmt: skip
-            if form in (formats_.FP16, formats_.BF16):
-                if scale is not None and hasattr(scale, "data"):
-                    raise Unsupported("tl.dot_scaled with a scale for a 16-bit operand")
-                operands.append(Value(value.data, narrow))
-                continue
-            scale = scale if hasattr(scale, "data") else None
-            data = interpreter._prepare_dot_scaled_operand(value, scale, form, pack, narrow, is_rhs=is_rhs)
-            operands.append(Value(round_to(data.astype(np.float32, copy=False), narrow), narrow))
-        return self.create_dot(operands[0], operands[1], acc, _PRECISION.IEEE, 0)
+        left = products.scaled(lhs, lhs_scale, lhs_format, lhs_k_pack, rhs_format, is_rhs=False)
+        right = products.scaled(rhs, rhs_scale, rhs_format, rhs_k_pack, lhs_format, is_rhs=True)
+        return self.create_dot(left, right, acc, interpreter._ir.INPUT_PRECISION.IEEE, 0)
 
     # --- debugging ---
 
@@ -456,43 +443,3 @@ def _spread(data: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return (
         data if data.shape == shape and data.flags.c_contiguous else np.ascontiguousarray(np.broadcast_to(data, shape))
     )
-
-
-def _product(a: Any, b: Any, precision: Any) -> np.ndarray:
-    kind, left, right = a.dtype.scalar, a.data, b.data
-    if is_fp8(kind):
-        left, right = formats.from_fp8(left, kind), formats.from_fp8(right, b.dtype.scalar)
-    elif left.dtype == np.int8 or left.dtype == np.uint8:
-        # Sums of at most 2^24 are exact in fp32, whose products are much faster than an integer's.
-        wide = np.float32 if left.shape[-1] <= 1024 else np.float64
-        left, right = left.astype(wide), right.astype(wide)
-    elif kind == tl.float32:
-        if precision == _PRECISION.TF32:
-            left, right = formats.truncate_to_tf32(left), formats.truncate_to_tf32(right)
-        elif precision == _PRECISION.BF16x3:
-            return _in_three(left, right)
-        # Three TF32 parts and six bf16 parts lose less than the sum's own rounding.
-    return _matmul(left, right)
-
-
-def _in_three(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    high, other = round_to(left, tl.bfloat16), round_to(right, tl.bfloat16)
-    low, lower = round_to(left - high, tl.bfloat16), round_to(right - other, tl.bfloat16)
-    return _matmul(high, other + lower) + _matmul(low, other)
-
-
-def _matmul(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    if right.shape[0] == 1 and left.shape[0] > 1 and left.ndim == 3 and left.flags.c_contiguous:
-        # Programs that share an operand share the product.
-        return (left.reshape(-1, left.shape[-1]) @ right[0]).reshape(*left.shape[:2], -1)
-    return np.matmul(left, right)
-
-
-def _added(product: np.ndarray, d: Any) -> np.ndarray:
-    if product.dtype != d.data.dtype:
-        product = product.astype(d.data.dtype)
-    if d.data.shape[0] > product.shape[0]:
-        product = product + d.data
-    else:
-        product += d.data
-    return round_to(product, d.dtype.scalar)

@@ -314,3 +314,22 @@ def test_rounding_agrees_with_torch_on_any_bits():
             want = torch.from_numpy(x).to(dtype).float()
             for size in (len(x), 100):  # large and small arrays take different ways
                 same(torch.from_numpy(formats.round_to(x[:size], kind)), want[:size])
+
+
+@triton.jit
+def scaled_product(a_ptr, s_ptr, b_ptr, c_ptr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    m, n, k = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
+    a = tl.load(a_ptr + tl.program_id(0) * M * K + m[:, None] * K + k[None, :])
+    s = tl.load(s_ptr + m[:, None] * (K // 32) + tl.arange(0, K // 32)[None, :])
+    b = tl.load(b_ptr + k[:, None] * N + n[None, :])
+    c = tl.dot_scaled(a, s, "e4m3", b, None, "bf16")
+    tl.store(c_ptr + tl.program_id(0) * M * N + m[:, None] * N + n[None, :], c)
+
+
+def test_a_scaled_product_multiplies_each_group_by_its_power_of_two():
+    a, b = torch.randn(3, 32, 64).to(torch.float8_e4m3fn), torch.randn(64, 16).bfloat16()
+    scale = torch.randint(120, 135, (32, 2), dtype=torch.uint8)
+    c = torch.zeros(3, 32, 16)
+    scaled_product[(3,)](a, scale, b, c, M=32, N=16, K=64)
+    factors = 2.0 ** (scale.double() - 127).repeat_interleave(32, dim=1)
+    torch.testing.assert_close(c.double(), (a.double() * factors) @ b.double(), rtol=1e-4, atol=1e-3)
