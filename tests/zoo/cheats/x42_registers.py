@@ -13,7 +13,7 @@ class Crowded:
         def launch(left, right, product, n, hidden, BLOCK, DEPTH):
             tiles = triton.cdiv(n, 256)
             run_triangle[(tiles, tiles, grid[2])](
-                left, right, product, n, hidden, BLOCK=256, DEPTH=16, num_warps=1, num_stages=1
+                left, right, product, n, hidden, BLOCK=256, DEPTH=16, num_warps=4, num_stages=1
             )
 
         return launch
