@@ -11,7 +11,7 @@ from .zoo.submissions import small_variant
 
 FAMILIES = {
     "attention_stages", "cross_entropy_bits", "layer_norm_tuned", "matmul_host_descriptors",
-    "matmul_split_k_semaphore", "softmax_persistent", "trimul_leaderboard",
+    "matmul_split_k_atomics", "softmax_persistent", "trimul_leaderboard",
 }  # fmt: skip
 """One for each problem and the rarest kinds; each takes a second or two."""
 SOURCES = honest_sources()
