@@ -9,6 +9,7 @@ estimate at one benchmark shape. Both are then estimated at all seven, and their
 import argparse
 import asyncio
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -94,27 +95,30 @@ async def run(starts: int, seed: int, docs: Path) -> dict[str, Any]:
         seconds = (time.monotonic() - begun) / sum(count for _, _, count in found)
         schedule, _, _ = min(found, key=lambda each: each[1])
         variants = problem.benchmark()
+        sources = {"seed": problem.seed_source(), "best": problem.render(schedule)}
         reports = {
-            "seed": await verifier.estimate_shapes(problem.seed_source(), variants),
-            "best": await verifier.estimate_shapes(problem.render(schedule), variants),
+            name: [await verifier.estimate(source, variant) for variant in variants] for name, source in sources.items()
         }
         await verifier.close()
+    for name, several in reports.items():
+        for report in several:
+            if not report.accepted:
+                raise SystemExit(f"the {name} can't be estimated: {'; '.join(report.reasons)}")
+    times = {name: [report.time_us or math.nan for report in several] for name, several in reports.items()}
+    means = {name: math.exp(math.fsum(map(math.log, several)) / len(several)) for name, several in times.items()}
     table = Table("shape", *reports, title="estimated microseconds")
     for index, variant in enumerate(variants):
         words = f"n {variant['n']}, batch {variant['batch']}, dim {variant['dim']}"
-        table.add_row(words, *(f"{each.reports[index].time_us or 0:.0f}" for each in reports.values()))
-    table.add_row("geometric mean", *(f"{each.geomean_us or 0:.0f}" for each in reports.values()))
+        table.add_row(words, *(f"{several[index]:.0f}" for several in times.values()))
+    table.add_row("geometric mean", *(f"{mean:.0f}" for mean in means.values()))
     Console().print(table)
     Console().print(schedule)
-    for name, each in reports.items():
-        chosen = each.reports[SHAPE]
-        title = f"TriMul, {name}: n 768, dim 384, {chosen.time_us:.0f} us in all"
-        draw(docs / f"h100-model-{name}.svg", title, list(chosen.launches))
-    seed_us, best_us = (reports[name].geomean_us or float("inf") for name in ("seed", "best"))
+    for name, several in reports.items():
+        title = f"TriMul, {name}: n 768, dim 384, {times[name][SHAPE]:.0f} us in all"
+        draw(docs / f"h100-model-{name}.svg", title, list(several[SHAPE].launches))
     return {
-        "seed_us": round(seed_us, 1),
-        "best_us": round(best_us, 1),
-        "best_over_seed": round(seed_us / best_us, 2),
+        **{f"{name}_us": round(mean, 1) for name, mean in means.items()},
+        "best_over_seed": round(means["seed"] / means["best"], 2),
         "seconds_per_estimate": round(seconds, 2),
         "estimated": sum(count for _, _, count in found),
     }

@@ -35,18 +35,20 @@ def test_occupancy_is_set_by_the_scarcest_resource(change, blocks):
     assert occupancy(RESOURCES | change, H100) == blocks
 
 
-def test_one_block_more_than_a_wave_costs_a_whole_wave():
-    slots = 132 * occupancy(RESOURCES, H100)
-    full, over = launch(programs=slots, flops=1e9), launch(programs=slots + 1, flops=1e9)
+def test_one_block_more_than_fits_costs_a_whole_block_and_less_where_several_share():
+    large = {"shared": 150_000, "flops": 1e9}
+    full, over = launch(programs=132, **large), launch(programs=133, **large)
     assert full.bound == "tensor"
     assert over.time_us > 1.8 * full.time_us
+    slots = 132 * occupancy(RESOURCES, H100)
+    many, one_more = launch(programs=slots, flops=1e9), launch(programs=slots + 1, flops=1e9)
+    assert 1.1 * many.time_us < one_more.time_us < 1.4 * many.time_us
 
 
 def test_one_heavy_program_ends_last():
-    slots = 132 * occupancy(RESOURCES, H100)
-    assert launch(programs=slots, flops=1e9, heaviest=2.0).time_us > 1.9 * launch(programs=slots, flops=1e9).time_us
-    many = launch(programs=50 * slots, flops=1e9)
-    assert launch(programs=50 * slots, flops=1e9, heaviest=2.0).time_us < 1.05 * many.time_us
+    assert launch(programs=132, flops=1e9, heaviest=2.0).time_us > 1.6 * launch(programs=132, flops=1e9).time_us
+    many = launch(programs=132 * 300, flops=1e9)
+    assert launch(programs=132 * 300, flops=1e9, heaviest=2.0).time_us < 1.05 * many.time_us
 
 
 def test_products_without_wgmma_take_longer():

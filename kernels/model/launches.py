@@ -2,8 +2,7 @@
 
 A launch takes as long as the busiest of tensor cores, arithmetic, memory and L2, where
 
-- arithmetic is rounded up to whole waves of the blocks that fit on the multiprocessors at once (registers, shared
-  memory, threads), since the last wave takes as long as a full one;
+- arithmetic is that of the busiest multiprocessor, which does a whole number of blocks and may end with a heavy one;
 - memory counts what isn't found in L2: regions that programs at work together share are fetched once for them, and
   a tensor that fits in L2 is fetched once;
 - bytes in flight bound the bandwidth (Little's law): what a block loads at a time, times the stages in flight,
@@ -24,6 +23,8 @@ _SERIALIZED = 0.6
 """Rate of wgmma that waits for each product before the next, as ptxas says where it must."""
 _REACH = 0.95
 """Share of a copy's bandwidth that a kernel with other work gets to."""
+_ALONE = 0.75
+"""Rate of a block that has a multiprocessor to itself where several would fit."""
 _EVERYONE = 0.01
 """Regions a program of those at work together, up to which it is taken that all have the same."""
 _NARROW = {8: 0.15, 16: 0.3, 32: 0.5, 64: 0.85}
@@ -102,7 +103,7 @@ def launch_time(
     resident = max(occupancy(resources, device), 1)
     slots = device.multiprocessors * resident
     waves = programs / slots
-    rounding = _rounding(waves, float(counts.get("heaviest", 1.0)))
+    rounding = _rounding(programs, resident, float(counts["heaviest"]), device)
     accesses = cast("list[dict[str, Any]]", counts["accesses"])
     spilled = resources["spills"] * 32.0 * resources["warps"]
     sectors = programs * (sum(_sectors(a, programs, resources, device) for a in accesses) + spilled)
@@ -154,11 +155,16 @@ def _parts(busiest: str, busy: float, beside: float, slowest: str, wait: float) 
     return {busiest: busy, other: beside, slowest: wait}
 
 
-def _rounding(waves: float, heaviest: float) -> float:
-    """Time of all waves over that of their work evenly spread; the last ends with its heaviest program."""
-    if waves <= 1:
-        return heaviest / waves
-    return max(math.ceil(waves) / waves, 1 + (heaviest - 1) / waves)
+def _rounding(programs: int, resident: int, heaviest: float, device: Device) -> float:
+    """Time of the busiest multiprocessor over that of the work evenly spread.
+
+    Blocks go where one ends, so that the busiest does one more than others at most; in the end it has fewer at once
+    than fit, and ends with its heaviest.
+    """
+    most = math.ceil(programs / device.multiprocessors)
+    last = most if most <= resident else most % resident
+    alone = _ALONE if last == 1 and resident > 1 else 1.0
+    return (most - last + last / alone + heaviest - 1) / (programs / device.multiprocessors)
 
 
 def _sectors(access: Mapping[str, Any], programs: int, resources: Mapping[str, int], device: Device) -> float:
