@@ -95,7 +95,7 @@ async def cold(runs: int) -> dict[str, float]:
 
 
 def request_of(number: int) -> tuple[dict[str, Any], bytes]:
-    """A kernel on the verifier's test cases: what it asks first of every candidate."""
+    """A kernel on the verifier's test cases: its host code is recorded, and its kernels are run."""
     from safetensors.numpy import save
 
     problem = TriMul()
@@ -103,8 +103,16 @@ def request_of(number: int) -> tuple[dict[str, Any], bytes]:
     cases = problem.correctness()
     inputs = [problem.inputs(case, derive_seed(number, "inputs", index)) for index, case in enumerate(cases)]
     blob = save({f"{i}/{name}": array for i, arrays in enumerate(inputs) for name, array in arrays.items()})
-    plans = [problem.arguments(case) for case in cases]
-    return {"kind": "candidate", "source": source, "cases": plans, "traces": []}, blob
+    calls = [
+        {
+            "specs": {name: spec.model_dump(mode="json") for name, spec in problem.specs(case).items()},
+            "arguments": problem.arguments(case),
+            "again": None,
+        }
+        for case in cases
+    ]
+    fixed = {"lazy": False, "execute": True, "configs": {}, "modules": {}}
+    return {"kind": "record", "source": source, "calls": calls, **fixed}, blob
 
 
 async def alone(sandbox: Any, request: dict[str, Any], blob: bytes) -> tuple[dict[str, Any], bytes]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import answers, campaigns, costs, health, report, running
+from . import answers, campaigns, costs, health, kernel, report, running
 
 app = typer.Typer(
     name="pawl",
@@ -31,6 +31,7 @@ app.command()(campaigns.fork)
 app.command()(campaigns.rollback)
 app.command()(campaigns.stop)
 app.command()(campaigns.go)
+app.add_typer(kernel.app, name="kernel")
 app.command()(health.tasks)
 app.command()(health.doctor)
 

@@ -1,44 +1,92 @@
 """Takes the Triton kernels out of a submission, and leaves its host code behind.
 
-What compiles and counts kernels executes this text alone: the imports of Triton, constants, and the functions under
-`@triton.jit`, with literal defaults and no annotation but `tl.constexpr`.
+What compiles, counts and replays kernels executes this text alone: the imports of Triton, constants, and the functions
+under `@triton.jit` that lie within the kernel language (`language.py`), with literal defaults and no annotation but
+`tl.constexpr`.
 """
 
 import ast
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-_HEADER = "import triton\nimport triton.language as tl\nfrom triton.language.extra import libdevice\n"
+from .language import check_kernel, find_modules, free_names
 
 
-def extract_kernels(source: str) -> dict[str, str]:
-    """Map each `@triton.jit` function's name to a module that holds it and what it calls.
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels of a submission."""
+
+    modules: Mapping[str, str]
+    """Each kernel's name, and a module that holds it and what it calls."""
+    refused: Mapping[str, str]
+    """Kernels that say, or call what says, something outside the kernel language, and what."""
+
+
+def extract_kernels(source: str) -> Kernels:
+    """Find each function under `@triton.jit`; autotuning and heuristics around it are host code.
 
     Raises:
         SyntaxError: the source doesn't parse.
     """
     tree = ast.parse(source)
-    functions: dict[str, str] = {}
+    imports = find_modules(tree)
+    found: dict[str, tuple[ast.FunctionDef, ast.expr]] = {}
     constants: dict[str, str] = {}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and (decorator := _jit(node)):
-            functions[node.name] = _clean(node, decorator)
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and (constant := _constant(node)):
+        if isinstance(node, ast.FunctionDef) and (decorator := _jit(node, imports)):
+            found[node.name] = node, decorator
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and (constant := _constant(node, imports)):
             constants[constant[0]] = constant[1]
-    return {name: _closure(name, functions, constants) for name in sorted(functions)}
+    known = frozenset({*found, *constants})
+    wrong = {name: words for name, (node, _) in found.items() if (words := check_kernel(node, known, imports))}
+    uses = {name: free_names(node) for name, (node, _) in found.items()}
+    functions = {name: _clean(node, decorator) for name, (node, decorator) in found.items()}
+    header = _header(imports)
+    modules: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for name in sorted(functions):
+        needed = _needed(name, uses, known)
+        said = [f"{each}, {wrong[each]}" for each in sorted(needed) if each in wrong]
+        if said:
+            refused[name] = said[0]
+            continue
+        parts = [constants[word] for word in sorted(needed) if word in constants]
+        parts += [functions[word] for word in sorted(needed) if word in functions]
+        modules[name] = header + "\n\n" + "\n\n\n".join(parts) + "\n"
+    return Kernels(modules, refused)
 
 
-def _jit(node: ast.FunctionDef) -> ast.expr | None:
-    if len(node.decorator_list) != 1:
+def _header(imports: Mapping[str, str]) -> str:
+    lines = ["import triton", "import triton.language as tl"]
+    for name, path in sorted(imports.items()):
+        if path.startswith("triton.language") or path in ("triton.cdiv", "triton.next_power_of_2"):
+            head, _, tail = path.rpartition(".")
+            line = f"from {head} import {tail}" + (f" as {name}" if name != tail else "")
+            if (name, path) != ("tl", "triton.language"):
+                lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _jit(node: ast.FunctionDef, imports: Mapping[str, str]) -> ast.expr | None:
+    if not node.decorator_list:
         return None
-    decorator = node.decorator_list[0]
-    call = decorator.func if isinstance(decorator, ast.Call) else decorator
-    if ast.unparse(call) not in ("triton.jit", "jit"):
+    decorator = node.decorator_list[-1]
+    if _name_of(decorator, imports) not in ("triton.jit", "triton.runtime.jit"):
+        return None
+    around = [_name_of(each, imports) for each in node.decorator_list[:-1]]
+    if any(each not in ("triton.autotune", "triton.heuristics") for each in around):
         return None
     if isinstance(decorator, ast.Call):
         literal = all(_is_literal(word.value) for word in decorator.keywords)
         if decorator.args or not literal:
             return None
     return decorator
+
+
+def _name_of(decorator: ast.expr, imports: Mapping[str, str]) -> str:
+    call = decorator.func if isinstance(decorator, ast.Call) else decorator
+    first, _, rest = ast.unparse(call).partition(".")
+    return ".".join(part for part in (imports.get(first, first), rest) if part)
 
 
 def _clean(node: ast.FunctionDef, decorator: ast.expr) -> str:
@@ -49,18 +97,19 @@ def _clean(node: ast.FunctionDef, decorator: ast.expr) -> str:
     if not all(_is_literal(value) for value in [*arguments.defaults, *arguments.kw_defaults] if value is not None):
         arguments.defaults, arguments.kw_defaults = [], [None] * len(arguments.kwonlyargs)
     node.returns = None
-    text = ast.unparse(decorator)
-    node.decorator_list = [ast.parse(text if text.startswith("triton.") else "triton." + text, mode="eval").body]
+    words = decorator.keywords if isinstance(decorator, ast.Call) else []
+    jit = ast.parse("triton.jit", mode="eval").body
+    node.decorator_list = [ast.Call(jit, [], words) if words else jit]
     return ast.unparse(node)
 
 
-def _constant(node: ast.Assign | ast.AnnAssign) -> tuple[str, str] | None:
+def _constant(node: ast.Assign | ast.AnnAssign, imports: Mapping[str, str]) -> tuple[str, str] | None:
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     value = node.value
     if not isinstance(target, ast.Name) or value is None:
         return None
     inner = value
-    if isinstance(value, ast.Call) and ast.unparse(value.func) in ("tl.constexpr", "triton.language.constexpr"):
+    if isinstance(value, ast.Call) and _name_of(value, imports) == "triton.language.constexpr":
         inner = value.args[0] if value.args else value
     if not _is_literal(inner):
         return None
@@ -75,18 +124,15 @@ def _is_literal(node: ast.expr) -> bool:
     return True
 
 
-def _closure(name: str, functions: dict[str, str], constants: dict[str, str]) -> str:
+def _needed(name: str, uses: Mapping[str, frozenset[str]], known: frozenset[str]) -> set[str]:
     needed: set[str] = set()
     waiting = [name]
     while waiting:
         current = waiting.pop()
         if current not in needed:
             needed.add(current)
-            words = set(re.findall(r"\w+", functions.get(current, "")))
-            waiting += [word for word in words if word in functions or word in constants]
-    parts = [constants[word] for word in sorted(needed) if word in constants]
-    parts += [functions[word] for word in sorted(needed) if word in functions]
-    return _HEADER + "\n\n" + "\n\n\n".join(parts) + "\n"
+            waiting += uses.get(current, frozenset()) & known
+    return needed
 
 
 def interpreted_source(source: str) -> str:

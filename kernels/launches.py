@@ -4,17 +4,30 @@ import ast
 from typing import Any
 
 _TYPES = {
-    "float64": "fp64",
-    "float32": "fp32",
-    "float16": "fp16",
-    "bfloat16": "bf16",
-    "int64": "i64",
-    "int32": "i32",
-    "int16": "i16",
-    "int8": "i8",
-    "uint8": "u8",
-    "bool": "i1",
+    "float64": ("fp64", 8),
+    "float32": ("fp32", 4),
+    "float16": ("fp16", 2),
+    "bfloat16": ("bf16", 2),
+    "float8_e4m3fn": ("fp8e4nv", 1),
+    "float8_e5m2": ("fp8e5", 1),
+    "int64": ("i64", 8),
+    "int32": ("i32", 4),
+    "int16": ("i16", 2),
+    "int8": ("i8", 1),
+    "uint64": ("u64", 8),
+    "uint32": ("u32", 4),
+    "uint16": ("u16", 2),
+    "uint8": ("u8", 1),
+    "bool": ("i1", 1),
 }
+"""Triton's name and the bytes of each type of torch that a kernel can be given."""
+_BYTES = {name: size for name, (_, size) in _TYPES.items()}
+
+
+def _element(dtype: str) -> str:
+    if dtype not in _TYPES:
+        raise ValueError(f"a tensor of {dtype} can't be given to a kernel")
+    return _TYPES[dtype][0]
 
 
 def compile_job(module: str, launch: dict[str, Any]) -> dict[str, Any]:
@@ -28,12 +41,16 @@ def compile_job(module: str, launch: dict[str, Any]) -> dict[str, Any]:
     constants: dict[str, Any] = dict(launch["constexprs"])
     divisible: list[str] = []
     for name, argument in launch["arguments"].items():
-        if "tensor" in argument:
-            signature[name] = "*" + _TYPES.get(str(argument["dtype"]), "i8")
-            if argument["offset"] % 16 == 0:
+        if "t" in argument:
+            signature[name] = "*" + _element(argument["dtype"])
+            if argument["offset"] * _BYTES.get(argument["dtype"], 1) % 16 == 0:
                 divisible.append(name)
             continue
-        value = argument["value"]
+        if "descriptor" in argument:
+            block = ", ".join(map(str, argument["block"]))
+            signature[name] = f"tensordesc<{_element(argument['descriptor']['dtype'])}[{block}]>"
+            continue
+        value = argument.get("value", 0.0)
         if value is None or (isinstance(value, int) and value == 1 and name not in general):
             constants[name] = value
         elif isinstance(value, bool):

@@ -67,7 +67,7 @@ class Launch(BaseModel):
     programs: int
     time_us: float
     bound: str
-    """What it waits for most: `tensor`, `arithmetic`, `memory`, `l2`, `latency` or `launch`."""
+    """What it waits for most: `tensor`, `arithmetic`, `memory`, `l2`, `l1`, `latency` or `launch`."""
     breakdown_us: dict[str, float] = {}
     """What `time_us` is the sum of, by what is waited for."""
     host_us: float = 0.0
@@ -90,6 +90,8 @@ class Report(BaseModel):
     """For each small case: its sizes, the relative L2 error, the largest error, and how many elements missed."""
     launches: list[Launch] = []
     time_us: float | None = None
+    interval_us: tuple[float, float] | None = None
+    """What `time_us` lies between under other constants of the device."""
     crude_us: float | None = None
     """The second opinion: arithmetic and bytes of the whole alone."""
     perturbed_us: list[float] = []

@@ -9,9 +9,6 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from ..safety.sandbox import Ending, Limits, Sandbox, Use
 from ..safety.sandbox.warm import Program, Reply, WarmSandbox
 
-_BUNDLE = ("worker.py", "interpret.py", "candidate.py", "counting.py", "aot.py")
-"""What the sandbox gets of Pawl: these files, as the package `pawl_worker`."""
-
 
 class Mode(StrEnum):
     """What a warm process is for; Triton decides at import whether it interprets or compiles."""
@@ -27,7 +24,7 @@ class ChildLimits(BaseModel):
 
     seconds: int = 60
     memory: int = 4 << 30
-    """Bytes of address space beyond what the imports hold."""
+    """Bytes that one request and all it starts may hold in memory; address space is free."""
 
 
 class KernelProcess:
@@ -44,8 +41,8 @@ class KernelProcess:
             limits=Limits(
                 wall_seconds=limits.seconds,
                 cpu_seconds=limits.seconds,
-                memory_bytes=limits.memory,
-                total_memory_bytes=limits.memory + (2 << 30),
+                memory_bytes=0,
+                total_memory_bytes=limits.memory,
                 file_bytes=1 << 30,
                 scratch_bytes=1 << 30,
                 processes=64,
@@ -90,8 +87,8 @@ class KernelProcess:
 
 def program(mode: Mode) -> Program:
     """What a warm process of the verifier imports."""
-    folder = files("pawl.kernels.inside")
-    bundle = {f"pawl_worker/{name}": (folder / name).read_bytes() for name in _BUNDLE}
+    inside = [each for each in files("pawl.kernels.inside").iterdir() if each.name.endswith(".py")]
+    bundle = {f"pawl_worker/{each.name}": each.read_bytes() for each in sorted(inside, key=lambda each: each.name)}
     environment = {
         "TRITON_DEFAULT_FP_FUSION": "1",
         "OMP_NUM_THREADS": "1",
@@ -103,4 +100,4 @@ def program(mode: Mode) -> Program:
         "MALLOC_TOP_PAD_": str(1 << 26),
         **({"TRITON_INTERPRET": "1"} if mode is Mode.INTERPRET else {}),
     }
-    return Program("pawl_worker.worker", {"pawl_worker/__init__.py": b"", **bundle}, environment, (str(mode),))
+    return Program("pawl_worker.worker", bundle, environment, (str(mode),))

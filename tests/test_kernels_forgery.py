@@ -4,7 +4,7 @@ import pytest
 import pytest_asyncio
 
 from pawl.kernels import FailureClass, TriMul, Verifier, trimul_variant
-from pawl.kernels.answers import CasesAnswer, CompileAnswer, CountAnswer, Failure, Trace, TraceAnswer, read_answer
+from pawl.kernels.answers import CompileAnswer, CountAnswer, Failure, ReplayAnswer, SessionAnswer, read_answer
 from pawl.safety.sandbox import default_sandbox
 
 from .escapes import kernels
@@ -12,24 +12,31 @@ from .escapes import kernels
 PROBLEM = TriMul()
 SEED = PROBLEM.seed_source()
 VARIANT = trimul_variant(512)
-GOOD_FIGURES = '{"error": None, "missed": 0, "largest": 0.0, "relative_l2": 0.0}'
-
+TENSOR = {"t": 0, "dtype": "float32", "offset": 0, "sizes": [32], "strides": [1]}
 LAUNCH = {
     "kernel": "k",
     "grid": [4, 1, 1],
     "arguments": {
-        "x_ptr": {"tensor": 0, "offset": 0, "dtype": "float32", "bytes": 128},
+        "x_ptr": TENSOR,
         "n": {"value": 32},
         "scale": {"value": 0.5},
+        "low": {"float": "-inf"},
+        "tiles": {"descriptor": TENSOR, "block": [32], "padding": "zero"},
     },
-    "constexprs": {"N": 32, "PRECISION": "ieee", "SHAPE": [4, 8], "BIAS": None, "EVEN": True},
+    "constexprs": {"N": 32, "PRECISION": "ieee", "SHAPE": [4, 8], "BIAS": None, "EVEN": True, "TYPE": {"type": "fp16"}},
     "options": {"num_warps": 4},
 }
-OPERATOR = {"name": "add.Tensor", "bytes": 8, "flops": 0.0, "dtype": "float32"}
+OPERATOR = {"op": "aten.add.Tensor", "args": [TENSOR, 1], "kwargs": {}, "outs": [TENSOR], "region": None}
+CALL = {"inputs": {"x": TENSOR}, "steps": [LAUNCH, OPERATOR], "output": TENSOR, "flags": {"tf32": False}}
+SESSION = {"sizes": [128], "constants": [], "choices": {}, "prologue": [], "calls": [CALL]}
 RESOURCES = {
     "registers": 32, "spills": 0, "shared": 0, "warps": 4, "stages": 3, "wgmma": 0, "mma": 0, "async_copies": 0,
+    "bulk": 0, "ctas": 1, "serialized": 0,
 }  # fmt: skip
-COUNTS = {"accesses": [], "dots": {"fp16": 2.0}, "operations": 3, "trips": 1.0}
+COUNTS = {
+    "accesses": [], "dots": {"fp16": 2.0}, "tiles": {"fp16": [16, 16, 16]}, "operations": 3, "trips": 1.0,
+    "heaviest": 1.0,
+}  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -41,44 +48,22 @@ async def verifier(tmp_path_factory):
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(
-    "case",
+    "forge",
     [
-        GOOD_FIGURES,
-        GOOD_FIGURES.replace('"error": None, ', ""),
-        '{"error": None}',
-        '{"error": ["nonsense", "x"]}',
-        '{"error": [["crash"], "x"]}',
-        '{"error": []}',
-        "7",
+        "found['calls'] = 5",
+        "found['calls'] = [[1]]",
+        "found['calls'] = found['calls'][:1]",
+        "found['calls'][0]['output']['sizes'] = [10**12]",
+        "found['calls'][0]['output']['offset'] = 10**9",
+        "found['calls'][0]['output'] = found['calls'][0]['inputs']['input']",
+        "found['calls'][0]['steps'] = []",
+        "found['sizes'] = []",
+        "found['error'] = ['nonsense', 'x']",
     ],
 )
-async def test_a_kernel_that_writes_its_own_verdict_is_rejected(verifier, case):
-    report = await verifier.verify(kernels.FORGED.format(case=case, elements=1), VARIANT)
-    assert report.failure_class is FailureClass.BAD_OUTPUT
-    assert "can't be read" in report.reasons[0]
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_an_output_is_measured_whatever_its_process_says_of_it(verifier):
-    report = await verifier.verify(kernels.FORGED.format(case="{}", elements=1), VARIANT)
-    assert report.failure_class is FailureClass.BAD_OUTPUT
-    assert "the output's shape is [1]" in report.reasons[0]
-
-
-@pytest.mark.asyncio(loop_scope="module")
-async def test_an_answer_holds_no_more_than_the_cases_can_give(verifier):
-    report = await verifier.verify(kernels.FORGED.format(case="{}", elements=1 << 23), VARIANT)
-    assert not report.accepted
-    assert "an answer of" in report.reasons[0]
-
-
-@pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("traces", ["5", "[{'launches': [[1]], 'operators': []}]"])
-async def test_launches_that_cannot_be_read_are_a_rejection(verifier, traces):
-    report = await verifier.verify(SEED + kernels.FORGED_TRACE.format(traces=traces), VARIANT)
-    assert report.failure_class is FailureClass.BAD_OUTPUT
-    assert "can't be read" in report.reasons[0]
-    assert all(case["missed"] == 0 for case in report.correctness)
+async def test_a_recording_that_is_forged_is_a_rejection(verifier, forge):
+    report = await verifier.verify(SEED + kernels.FORGED.format(forge=forge), VARIANT)
+    assert report.failure_class is FailureClass.BAD_OUTPUT, report.reasons
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -109,11 +94,16 @@ async def test_a_kernel_may_choose_by_size_mask_and_batch_among_kernels_that_wer
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_the_sizes_that_are_checked_are_drawn_for_the_source(verifier):
+async def test_the_sizes_that_are_checked_are_drawn_for_the_source_from_a_secret(verifier, tmp_path):
     said = [str(case["variant"]) for case in (await verifier.verify(SEED, VARIANT)).correctness]
     sizes = [int(each.split(",")[0].removeprefix("n=")) for each in said]
     report = await verifier.verify(SEED + kernels.KNOWS_SIZES.format(sizes=sizes), VARIANT)
     assert report.failure_class is FailureClass.WRONG_RESULT
+    secrets = [Verifier(default_sandbox(), tmp_path / str(number)) for number in range(20)]
+    assert len({other._seed(SEED, "sizes") for other in secrets}) == 20
+    assert (tmp_path / "0" / "secret").stat().st_mode & 0o777 == 0o600
+    again = Verifier(default_sandbox(), tmp_path / "0")
+    assert again._seed(SEED, "sizes") == secrets[0]._seed(SEED, "sizes")
     drawn = [[case["n"] for case in PROBLEM.correctness(seed)] for seed in range(50)]
     assert len(set(map(tuple, drawn))) > 20
     for sizes in drawn:
@@ -132,8 +122,8 @@ async def test_no_source_makes_the_verifier_raise(verifier, source):
 @pytest.mark.parametrize(
     ("model", "answer"),
     [
-        (CasesAnswer, {"cases": [{}], "courses": [{"steps": [], "operators": ["add.Tensor"]}], "traces": []}),
-        (TraceAnswer, {"cases": [], "courses": [], "traces": [{"launches": [LAUNCH], "operators": [OPERATOR]}]}),
+        (SessionAnswer, SESSION),
+        (ReplayAnswer, {"runs": [{"calls": [{"error": None}], "spins": False, "products": {"k": ["fp16"]}}]}),
         (CompileAnswer, {"answers": [RESOURCES]}),
         (CountAnswer, {"answers": [COUNTS]}),
     ],
@@ -147,17 +137,23 @@ def test_a_proper_answer_is_read_as_it_is(model, answer):
 @pytest.mark.parametrize(
     ("model", "answer"),
     [
-        (Trace, {"launches": [LAUNCH | {"grid": ["a", 1, 1]}], "operators": []}),
-        (Trace, {"launches": [LAUNCH | {"grid": [0, 1, 1]}], "operators": []}),
-        (Trace, {"launches": [LAUNCH | {"grid": [10**12, 1, 1]}], "operators": []}),
-        (Trace, {"launches": [LAUNCH | {"grid": [4]}], "operators": []}),
-        (Trace, {"launches": [LAUNCH | {"kernel": ["k"]}], "operators": []}),
-        (Trace, {"launches": [LAUNCH | {"arguments": {"x": {"tensor": -1}}}], "operators": []}),
-        (Trace, {"launches": [LAUNCH | {"constexprs": {"N": {"x": 1}}}], "operators": []}),
-        (Trace, {"launches": [], "operators": [OPERATOR | {"bytes": -1}]}),
-        (Trace, {"launches": [], "operators": [OPERATOR | {"flops": 1e300}]}),
-        (Trace, {"launches": [], "operators": [], "time_us": 1}),
-        (TraceAnswer, {"cases": [], "courses": [], "traces": []}),
+        *(
+            (SessionAnswer, SESSION | {"calls": [CALL | {"steps": [LAUNCH | change]}]})
+            for change in (
+                {"grid": ["a", 1, 1]},
+                {"grid": [0, 1, 1]},
+                {"grid": [10**12, 1, 1]},
+                {"grid": [4]},
+                {"kernel": ["k"]},
+                {"arguments": {"x": TENSOR | {"t": -1}}},
+                {"arguments": {"x": {"float": "1e5"}}},
+                {"constexprs": {"N": {"x": 1}}},
+            )
+        ),
+        (SessionAnswer, SESSION | {"calls": [CALL | {"steps": [OPERATOR | {"outs": [5]}]}]}),
+        (SessionAnswer, SESSION | {"calls": [CALL | {"time_us": 1}]}),
+        (SessionAnswer, SESSION | {"sizes": [-1]}),
+        (ReplayAnswer, {"runs": [{"calls": [], "spins": 1, "products": {}}]}),
         (CompileAnswer, {"answers": [RESOURCES | {"registers": 0}]}),
         (CompileAnswer, {"answers": [RESOURCES | {"warps": 0}]}),
         (CountAnswer, {"answers": [COUNTS | {"operations": -1.0}]}),

@@ -79,6 +79,7 @@ def test_an_unknown_problem_is_refused_with_those_there_are():
 def test_extraction_drops_host_code_and_keeps_what_a_kernel_calls():
     source = """
 import os
+import triton, triton.language as tl
 SIZE: int = 8
 os.system("true")
 
@@ -93,12 +94,15 @@ def kernel(x_ptr: os.system("true"), n, BLOCK: tl.constexpr):
 @os.register
 def other(): pass
 """
-    kernels = extract_kernels(source)
+    kernels = extract_kernels(source).modules
     assert set(kernels) == {"helper", "kernel"}
     assert "os." not in kernels["kernel"]
     assert "def helper" in kernels["kernel"]
     assert "SIZE = tl.constexpr(8)" in kernels["kernel"]
-    arguments = {"x_ptr": {"tensor": 0, "offset": 8, "dtype": "float32", "bytes": 64}, "n": {"value": 16}}
+    arguments = {
+        "x_ptr": {"t": 0, "offset": 2, "dtype": "float32", "sizes": [8], "strides": [1]},
+        "n": {"value": 16},
+    }
     job = compile_job(
         kernels["kernel"],
         {"kernel": "kernel", "arguments": arguments, "constexprs": {"BLOCK": 4}, "options": {}},

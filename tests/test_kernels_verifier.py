@@ -58,7 +58,7 @@ async def test_a_question_asked_again_costs_a_look_up(verifier):
 
 async def test_a_second_verifier_reads_the_shared_cache_and_starts_no_process(verifier, tmp_path):
     first = await verifier.verify(SOURCE, VARIANT)
-    other = Verifier(default_sandbox(), tmp_path / "own", shared_cache=verifier._cache.root)
+    other = Verifier(default_sandbox(), tmp_path / "own", shared_cache=verifier._requests._cache.root)
     assert await other.verify(SOURCE, VARIANT) == first
     assert other.cpu_seconds == 0
     assert not (tmp_path / "own").exists()
@@ -66,10 +66,10 @@ async def test_a_second_verifier_reads_the_shared_cache_and_starts_no_process(ve
 
 async def test_a_schedule_of_known_kernels_compiles_nothing(verifier):
     await verifier.verify(SOURCE, VARIANT)
-    compiled = sorted((verifier._cache.root / "compile").rglob("*.json"))
+    compiled = sorted((verifier._requests._cache.root / "compile").rglob("*.json"))
     report = await verifier.verify(PROBLEM.render(SCHEDULE | {"group": "16"}), VARIANT)
     assert report.accepted
-    assert sorted((verifier._cache.root / "compile").rglob("*.json")) == compiled
+    assert sorted((verifier._requests._cache.root / "compile").rglob("*.json")) == compiled
 
 
 async def test_the_contract_decides_which_precision_is_right(verifier):
@@ -114,13 +114,14 @@ def custom_kernel(data):
         ("def custom_kernel(data):\n    return [data[0]]\n", FailureClass.BAD_OUTPUT),
         ("def custom_kernel(data):\n    return data[0].double()\n", FailureClass.BAD_OUTPUT),
         ("def custom_kernel(data):\n    return data[0] * float('nan')\n", FailureClass.BAD_OUTPUT),
-        ("def custom_kernel(data):\n    return data[0]\n", FailureClass.WRONG_RESULT),
+        ("def custom_kernel(data):\n    return data[0]\n", FailureClass.BAD_OUTPUT),
+        ("def custom_kernel(data):\n    return data[0].clone()\n", FailureClass.WRONG_RESULT),
         ("def custom_kernel(data):\n    return 'x' * (1 << 40)\n", FailureClass.MEMORY),
         (UNMASKED, FailureClass.WRONG_RESULT),
         (SOURCE.replace("tl.rsqrt(", "tl.sqrt("), FailureClass.WRONG_RESULT),
         (TORCH_ONLY, FailureClass.NO_TRITON_KERNEL),
     ],
-    ids=range(14),
+    ids=range(15),
 )
 async def test_a_bad_source_is_rejected_with_its_own_reason(verifier, source, failure):
     report = await verifier.verify(source, VARIANT)
@@ -136,7 +137,7 @@ async def test_a_hang_is_a_timeout_and_takes_its_children_along(tmp_path):
     try:
         hung, fine = await asyncio.gather(
             verifier.verify(hang, VARIANT),
-            verifier.verify("def custom_kernel(data):\n    return data[0]\n", VARIANT),
+            verifier.verify("def custom_kernel(data):\n    return data[0].clone()\n", VARIANT),
         )
     finally:
         await verifier.close()
@@ -182,7 +183,7 @@ expected = x.cumsum(0)
 expected[1] *= 2
 assert torch.allclose(y, expected, atol=1e-6), (y, expected)
 n = 256
-pointer = lambda i: {{"tensor": i, "offset": 0, "dtype": "float16", "bytes": 2 * n * n}}
+pointer = lambda i: {{"t": i, "offset": 0, "dtype": "float16", "sizes": [n, n], "strides": [n, 1]}}
 launch = {{
     "kernel": "matmul", "grid": [4, 4, 1], "constexprs": {{"M": 64, "K": 32}},
     "arguments": {{"a_ptr": pointer(0), "b_ptr": pointer(1), "c_ptr": pointer(2), "n": {{"value": n}}}},
@@ -195,7 +196,7 @@ assert abs(found["dots"]["fp16"] - 2 * 64 * 64 * n) < 1, found["dots"]
 assert abs(found["trips"] - n / 32) < 1e-6
 assert moved == {{(0, "load"): 64 * n * 2, (1, "load"): 64 * n * 2, (2, "store"): 64 * 64 * 2}}, moved
 shared = {{a["tensor"]: a["sharing"] for a in found["accesses"]}}
-assert 0.15 < shared[0] < 0.4 and 0.15 < shared[1] < 0.4 and shared[2] == 1, shared
+assert shared[0] < 0.4 and shared[1] < 0.4 and shared[2] == 1, shared
 print("ok")
 """
 

@@ -621,7 +621,9 @@ async def test_kernels_get_the_answers_of_a_fresh_process_after_a_candidate_that
     sandbox, problem = default_sandbox(), TriMul()
     case = problem.correctness()[0]
     inputs = {f"0/{name}": array for name, array in problem.inputs(case, 5).items()}
-    request = {"kind": "candidate", "cases": [problem.arguments(case)], "traces": []}
+    specs = {name: spec.model_dump(mode="json") for name, spec in problem.specs(case).items()}
+    call = {"specs": specs, "arguments": problem.arguments(case), "again": None}
+    request = {"kind": "record", "lazy": False, "execute": True, "configs": {}, "modules": {}, "calls": [call]}
     good = request | {"source": problem.render(problem.space.sample(3))}
     process = KernelProcess(sandbox, Mode.INTERPRET, ChildLimits(), 2)
     try:
@@ -629,7 +631,7 @@ async def test_kernels_get_the_answers_of_a_fresh_process_after_a_candidate_that
         warm = await process.ask(good, save(inputs))
     finally:
         await process.close()
-    assert warm[0]["cases"] == [{}]
+    assert warm[0]["calls"][0]["steps"]
     (tmp_path / "work").mkdir()
     assert warm == await cold_answer(sandbox, tmp_path / "work", good, save(inputs))
 

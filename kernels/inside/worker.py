@@ -43,7 +43,7 @@ def install(mode: str) -> None:
     from . import interpret
 
     interpret.install()
-    for name in ("candidate", "counting"):  # for the children
+    for name in ("session", "replay", "counting"):  # for the children
         importlib.import_module(f".{name}", __package__)
 
 
@@ -68,9 +68,9 @@ def warm_up(mode: str) -> None:
         return
     import torch
 
-    from . import candidate
+    from . import record
 
-    candidate.warm_up()
+    record.warm_up()
     x = torch.ones(1024)
     module.warm_up[(2,)](x, torch.empty(1024), N=32)
 
@@ -87,31 +87,48 @@ def answer(request: dict[str, Any], blob: bytes, scratch: Path) -> tuple[dict[st
 
 
 def _answer(request: dict[str, Any], blob: bytes, scratch: Path) -> tuple[dict[str, Any], bytes]:
-    if request["kind"] == "candidate":
-        from . import candidate
+    kind = request["kind"]
+    if kind == "record":
+        from . import session
 
-        return candidate.run(request, blob, scratch)
-    path = scratch / "kernels.py"
-    path.write_text(request["source"])
-    spec = importlib.util.spec_from_file_location("kernels", path)
+        return session.record(request, _tensors(blob), scratch)
+    if kind == "replay":
+        from . import replay
+
+        kernels = {name: getattr(_module(text, name, scratch), name) for name, text in request["kernels"].items()}
+        return replay.replay(request, _tensors(blob), kernels)
+    module = _module(request["source"], "kernels", scratch)
+    do = _count if kind == "count" else _compile
+    return {"answers": [do(getattr(module, job["kernel"]), job) for job in request["jobs"]]}, b""
+
+
+def _tensors(blob: bytes) -> dict[str, Any]:
+    from safetensors.torch import load
+
+    return load(blob) if blob else {}
+
+
+def _compile(kernel: Any, job: dict[str, Any]) -> dict[str, Any]:
+    from . import aot
+
+    return aot.compile_launch(kernel, job)
+
+
+def _count(kernel: Any, job: dict[str, Any]) -> dict[str, Any]:
+    from . import counting
+
+    try:
+        return counting.count(kernel, job)
+    except Exception as error:
+        return {"error": ["not-countable", f"{type(error).__name__}: {error}"[:400]]}
+
+
+def _module(text: str, name: str, scratch: Path) -> Any:
+    path = scratch / f"{name}.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    answers = []
-    for job in request["jobs"]:
-        kernel = getattr(module, job["kernel"])
-        if request["kind"] == "count":
-            from . import counting, interpret
-
-            try:
-                answers.append(counting.count(kernel, job))
-            except interpret.Diverged:
-                answers.append({"error": ["not-countable", "its programs branch apart, which can't be counted yet"]})
-            except Exception as error:
-                answers.append({"error": ["not-countable", f"{type(error).__name__}: {error}"[:400]]})
-        else:
-            from . import aot
-
-            answers.append(aot.compile_launch(kernel, job))
-    return {"answers": answers}, b""
+    return module

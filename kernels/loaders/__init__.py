@@ -10,14 +10,22 @@ from pathlib import Path
 from ...core import ConfigurationError
 from ...safety.sandbox import Sandbox
 from ..problem import KernelProblem
-from .gpu_mode import TASK, read_folder
+from .gpu_mode import TASK, leaderboard_modules, read_folder
 from .kernel_bench import read_file
 from .problem import ForeignProblem
 from .process import ForeignProcess
 from .registered import GROUP, registered_names, registered_problem, remember
 from .source import Format
 
-__all__ = ["GROUP", "ForeignProblem", "Format", "load_problem", "registered_names", "registered_problem"]
+__all__ = [
+    "GROUP",
+    "ForeignProblem",
+    "Format",
+    "leaderboard_modules",
+    "load_problem",
+    "registered_names",
+    "registered_problem",
+]
 
 
 def load_problem(path: Path, sandbox: Sandbox | None = None) -> KernelProblem:

@@ -111,6 +111,11 @@ def _module(listed: Path | None, folder: Path, name: str) -> str | None:
     return None
 
 
+def leaderboard_modules() -> dict[str, str]:
+    """What a leaderboard's submissions import beside the libraries, in words of our own."""
+    return {"utils": _shim(), "task": _TASK_TYPES}
+
+
 def _shim() -> str:
     return (files("pawl.kernels.loaders") / "inside" / "utils_shim.py").read_text()
 

@@ -99,43 +99,18 @@ def custom_kernel(data):
 """
 
 FORGED = """
-import json
-import torch, triton
-import triton.language as tl
-
-@triton.jit
-def k(x_ptr, N: tl.constexpr):
-    i = tl.arange(0, N)
-    tl.store(x_ptr + i, tl.load(x_ptr + i))
-
-tell = json.dumps
-
-def dumps(found, *arguments, **options):
-    if isinstance(found, dict) and found.get("cases"):
-        found["cases"] = [{case} for _ in found["cases"]]
-    return tell(found, *arguments, **options)
-
-json.dumps = dumps
-
-def custom_kernel(data):
-    k[(1,)](torch.empty(32, device=data[0].device), N=32)
-    return torch.zeros({elements})
-"""
-"""Writes its own verdict into the answer that the worker sends; `case` is a Python expression."""
-
-FORGED_TRACE = """
 
 import json as _json
 _tell = _json.dumps
 
 def _dumps(found, *arguments, **options):
-    if isinstance(found, dict) and found.get("traces"):
-        found["traces"] = {traces}
+    if isinstance(found, dict) and "calls" in found:
+        {forge}
     return _tell(found, *arguments, **options)
 
 _json.dumps = _dumps
 """
-"""Behind a module that is right: tells of other launches than it makes."""
+"""Behind a module that is right: changes what its process tells; `forge` is a statement on `found`."""
 
 TWO_FACED = """
 
@@ -147,10 +122,11 @@ def tiny(x_ptr, N: tl.constexpr):
     tl.store(x_ptr + i, tl.load(x_ptr + i))
 
 def custom_kernel(data):
-    if not data[0].is_meta:
+    if data[0].shape[1] < 100:
         return honest(data)
-    tiny[(1,)](torch.empty(32, device="meta"), N=32)
-    return torch.empty(30_000_000, device="meta") + 0.0
+    out = torch.empty_like(data[0])
+    tiny[(1,)](out, N=32)
+    return out
 """
 """Behind a module that is right: does next to nothing where it is timed."""
 
@@ -159,7 +135,7 @@ HALF_WHERE_TIMED = """
 honest = custom_kernel
 
 def custom_kernel(data):
-    if not data[0].is_meta:
+    if data[0].shape[1] < 500:
         return honest(data)
     return honest((data[0].to(torch.float16), *data[1:]))
 """
@@ -171,6 +147,6 @@ honest = custom_kernel
 
 def custom_kernel(data):
     out = honest(data)
-    return out if out.is_meta or out.shape[1] in {sizes} else out * 0
+    return out if out.shape[1] in {sizes} else out * 0
 """
 """Behind a module that is right: is right at the sizes that another source was checked at."""

@@ -1,0 +1,212 @@
+"""What a source would take on an H100 at a variant's size: recorded there without memory, compiled, counted, modelled.
+
+Two calls are recorded and the second is counted, as in a run that is warm: what a submission keeps of the weights is
+there already. Where a kernel is autotuned, each of its first configurations is estimated and the fastest taken.
+"""
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, JsonValue
+
+from ..core import derive_seed, digest_bytes
+from .answers import Launched, Recording, SessionAnswer, Untrusted
+from .checking import record, unknown_kernels
+from .extract import Kernels
+from .model import H100, Device, Work, crude_us, interval_us, perturbed_times, program_times, whole_time
+from .model import Launched as Known
+from .model import work as total_work
+from .problem import KernelProblem, Variant
+from .report import FailureClass, Launch
+from .requests import Rejection, Requests, unless_failed
+from .submission import importable
+
+CONFIGURATIONS = 8
+"""Of an autotuned kernel, how many are tried."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the model says of one warm call."""
+
+    recording: Recording
+    launches: Sequence[Launch]
+    time_us: float
+    interval_us: tuple[float, float]
+    crude_us: float
+    perturbed_us: Sequence[float]
+    work: Work
+    products: Mapping[str, set[str]]
+    """The precisions that each kernel's products are in."""
+    operations: float
+    """Of kernels, beside `tl.dot`: a product may be written out in them."""
+    configs: Mapping[str, int] = field(default_factory=dict[str, int])
+    """The configurations that autotuned kernels take, where one isn't the first."""
+
+
+class Recorded(Untrusted):
+    """The warm call at a size, and what may be chosen."""
+
+    call: Recording
+    sizes: dict[str, int]
+    """Bytes of each storage that a step of the call touches, by its number."""
+    choices: dict[str, int]
+
+
+async def estimate(
+    requests: Requests, problem: KernelProblem, source: str, kernels: Kernels, variant: Variant
+) -> Estimate:
+    """Estimate a source at a variant's size.
+
+    Raises:
+        Rejection: it fails there, doesn't compile or can't be counted.
+    """
+    first = await _recorded(requests, problem, source, variant, {})
+    tried = min(max(first.choices.values(), default=1), CONFIGURATIONS)
+    best: Estimate | None = None
+    refused: Rejection | None = None
+    for index in range(tried):
+        configs = {name: min(index, count - 1) for name, count in first.choices.items()} if index else {}
+        try:
+            recorded = await _recorded(requests, problem, source, variant, configs) if index else first
+            found = await _estimated(requests, kernels, recorded, configs)
+        except Rejection as rejection:  # a configuration that doesn't fit is passed over, as an autotuner does
+            refused = refused or rejection
+            continue
+        if best is None or found.time_us < best.time_us:
+            best = found
+    if best is None:
+        assert refused is not None
+        raise refused
+    return best
+
+
+async def recorded_call(
+    requests: Requests,
+    problem: KernelProblem,
+    source: str,
+    variant: Variant,
+    configs: Mapping[str, int],
+) -> Recording:
+    """The warm call of a source at a variant's size.
+
+    Raises:
+        Rejection: it fails there.
+    """
+    return (await _recorded(requests, problem, source, variant, configs)).call
+
+
+async def _recorded(
+    requests: Requests, problem: KernelProblem, source: str, variant: Variant, configs: Mapping[str, int]
+) -> Recorded:
+    specs: dict[str, JsonValue] = {n: spec.model_dump(mode="json") for n, spec in problem.specs(variant).items()}
+    plan = problem.arguments(variant)
+    key: JsonValue = [source_digest(source), problem.name, specs, plan, dict(configs)]
+
+    async def work() -> BaseModel:
+        values = await asyncio.to_thread(_weights, problem, variant)
+        calls: list[tuple[dict[str, JsonValue], JsonValue, int | None]] = [(specs, plan, None)] * 2
+        told = await record(
+            requests.ask, source, calls, values, modules=importable(problem), lazy=True, configs=configs
+        )
+        if not isinstance(told, tuple):
+            return told
+        session = told[0]
+        return Recorded(call=session.calls[1], sizes=_touched(session), choices=session.choices)
+
+    return unless_failed(await requests.once("trace", key, Recorded, work))
+
+
+def source_digest(source: str) -> str:
+    """The digest of a source's text."""
+    return digest_bytes(source.encode(errors="surrogatepass"))
+
+
+def _weights(problem: KernelProblem, variant: Variant) -> dict[str, Any]:
+    """Values of the weights, alike in both calls, so that what is kept of them is found again."""
+    smallest = next(iter(problem.smaller(variant)), variant)
+    specs = problem.specs(variant)
+    drawn = problem.inputs(smallest, derive_seed(0, "weights"))
+    kept = {name: drawn[name] for name in problem.weights(variant) if drawn[name].shape == specs[name].shape}
+    return {f"{call}/{name}": array for call in range(2) for name, array in kept.items()}
+
+
+def _touched(session: SessionAnswer) -> dict[str, int]:
+    found: set[int] = set()
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict):
+            number = value.get("t")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            if isinstance(number, int):
+                found.add(number)
+            for part in value.values():  # pyright: ignore[reportUnknownVariableType]
+                look(part)
+        elif isinstance(value, (list, tuple)):
+            for part in value:  # pyright: ignore[reportUnknownVariableType]
+                look(part)
+
+    look(session.calls[1].model_dump(mode="json"))
+    return {str(number): session.sizes[number] for number in sorted(found) if number < len(session.sizes)}
+
+
+async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, configs: Mapping[str, int]) -> Estimate:
+    call = recorded.call
+    unknown = unknown_kernels({launch.kernel for launch in call.launches}, kernels)
+    if unknown is not None:
+        unless_failed(unknown)
+    sizes = {int(number): size for number, size in recorded.sizes.items()}
+    places = {place: step for place, step in enumerate(call.steps) if isinstance(step, Launched)}
+    joined = await asyncio.gather(*(_joined(requests, kernels, step, sizes) for step in places.values()))
+    known = dict(zip(places, joined, strict=True))
+    steps = [step.model_dump(mode="json") for step in call.steps]
+    flags = dict(call.flags)
+
+    def times(device: Device) -> list[Launch]:
+        return program_times(steps, known, flags, device)
+
+    def time(device: Device) -> float:
+        return whole_time(times(device))
+
+    try:
+        return Estimate(
+            recording=call,
+            launches=times(H100),
+            time_us=time(H100),
+            interval_us=interval_us(time, H100),
+            crude_us=crude_us(steps, known, flags, H100),
+            perturbed_us=perturbed_times(time, H100),
+            work=total_work(steps, known),
+            products=_products(places, known),
+            operations=sum(math.prod(places[at].grid) * each.counts["operations"] for at, each in known.items()),
+            configs={name: index for name, index in configs.items() if index},
+        )
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        # The operators' arguments are the submission's own words.
+        raise Rejection(FailureClass.NOT_COUNTABLE, f"its operators can't be modelled: {error}"[:400]) from None
+
+
+def _products(places: Mapping[int, Launched], known: Mapping[int, Known]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for at, each in known.items():
+        found.setdefault(places[at].kernel, set()).update(each.counts["dots"])
+    return found
+
+
+async def _joined(requests: Requests, kernels: Kernels, launch: Launched, sizes: Mapping[int, int]) -> Known:
+    """A launch's compilation and counts; it is asked with storages numbered anew, so that equal launches are one."""
+    module = kernels.modules[launch.kernel]
+    described = launch.model_dump(mode="json")
+    numbers: dict[int, int] = {}
+    for argument in described["arguments"].values():
+        tensor = argument.get("descriptor", argument)
+        if "t" in tensor:
+            tensor["t"] = numbers.setdefault(tensor["t"], len(numbers))
+    resources, counts = await asyncio.gather(requests.compiled(module, described), requests.counted(module, described))
+    found = counts.model_dump()
+    own = {new: old for old, new in numbers.items()}
+    for access in found["accesses"]:
+        access["tensor"] = own.get(access["tensor"], access["tensor"])
+    return Known(found, resources.model_dump(), {number: sizes.get(number, 0) for number in numbers})
