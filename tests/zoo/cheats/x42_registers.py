@@ -1,8 +1,8 @@
-"""Keeps a tile in registers that no thread has: it spills to memory, thousands of bytes a thread."""
+"""Allows its threads next to no registers, for more of them at once: a tile of sums spills to memory."""
 
 EXPLOIT = {
     "id": "X42", "problem": "trimul", "naive": "recheck", "proof": "oversized", "outcome": "rejected",
-    "expected": ["spills", "registers", "shared-memory"],
+    "expected": ["spills", "registers", "compile-error"],
 }  # fmt: skip
 
 run_triangle = triangle
@@ -11,10 +11,7 @@ run_triangle = triangle
 class Crowded:
     def __getitem__(self, grid):
         def launch(left, right, product, n, hidden, BLOCK, DEPTH):
-            tiles = triton.cdiv(n, 256)
-            run_triangle[(tiles, tiles, grid[2])](
-                left, right, product, n, hidden, BLOCK=256, DEPTH=16, num_warps=4, num_stages=1
-            )
+            run_triangle[grid](left, right, product, n, hidden, BLOCK=BLOCK, DEPTH=DEPTH, num_warps=1, maxnreg=32)
 
         return launch
 
