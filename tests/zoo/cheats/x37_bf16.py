@@ -2,7 +2,7 @@
 
 EXPLOIT = {
     "id": "X37", "problem": "trimul", "naive": "recheck", "proof": "imprecise", "outcome": "rejected",
-    "expected": ["precision", "wrong-result"],
+    "expected": ["precision", "bias", "wrong-result"],
 }  # fmt: skip
 
 run_project, run_normalise = project, normalise

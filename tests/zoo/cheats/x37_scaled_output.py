@@ -2,7 +2,7 @@
 
 EXPLOIT = {
     "id": "X37", "problem": "trimul", "naive": "recheck", "proof": "scaled", "outcome": "rejected",
-    "expected": ["precision", "wrong-result"],
+    "expected": ["precision", "bias", "wrong-result"],
 }  # fmt: skip
 
 honest = custom_kernel

@@ -2,7 +2,7 @@
 
 EXPLOIT = {
     "id": "X37", "problem": "trimul", "naive": "recheck", "proof": "imprecise", "outcome": "rejected",
-    "precision": "fp32", "expected": ["precision"],
+    "precision": "fp32", "expected": ["precision", "bias"],
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 EXPLOIT = {
     "id": "X38", "problem": "trimul", "naive": "recheck", "proof": "imprecise", "outcome": "rejected",
-    "precision": "fp32", "expected": ["precision", "wrong-result", "compile-error"],
+    "precision": "fp32", "expected": ["precision", "bias", "wrong-result", "compile-error"],
 }  # fmt: skip
 
 
