@@ -64,7 +64,7 @@ def draw(path: Path, title: str, launches: list[Any]) -> None:
 
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "pawl", "font.family": "sans-serif", "font.size": 10}
     with rc_context(style):
-        figure = Figure(figsize=(8.4, 0.9 + 0.34 * len(launches)), layout="constrained")
+        figure = Figure(figsize=(8.4, 1.3 + 0.34 * len(launches)), layout="constrained")
         axes = figure.add_subplot()
         rows = list(range(len(launches)))
         left = [0.0] * len(launches)
@@ -82,7 +82,7 @@ def draw(path: Path, title: str, launches: list[Any]) -> None:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.08)
-        axes.legend(loc="lower right", frameon=False, ncols=2)
+        figure.legend(loc="outside lower left", frameon=False, ncols=len(PARTS), handlelength=1.2, columnspacing=1.4)
         figure.savefig(path, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
 
 
