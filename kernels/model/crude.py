@@ -7,7 +7,8 @@ from typing import Any
 from .access import distinct, tensors
 from .device import Device
 from .launches import Launched
-from .operators import Flags, allocates_only, operator_kernels, written
+from .operators import allocates_only, operator_kernels
+from .steps import Flags, written
 
 
 def crude_us(

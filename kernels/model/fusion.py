@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from .access import Tensor, count, is_contiguous, straight, tensors
 from .kernels import Kernel
-from .operators import Flags, Step, allocates_only, is_product, is_rows, operator_kernels, written
+from .operators import allocates_only, is_product, is_rows, operator_kernels
+from .steps import Flags, Step, written
 
 COMPILED_DISPATCH = 0.6
 """The host's effort for a kernel of a compiled region, in eager operators."""

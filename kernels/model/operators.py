@@ -1,17 +1,14 @@
 """What eager PyTorch runs on the GPU for each aten operator, hidden copies included."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
-from .access import Tensor, Traffic, count, distinct, is_contiguous, itemsize, like, straight, tensors, walk
+from .access import Tensor, Traffic, count, distinct, itemsize, straight, tensors, walk
 from .kernels import Kernel
-from .products import Product
-
-Step: TypeAlias = Mapping[str, Any]
-"""An operator as the recorder notes it: `op`, `args`, `kwargs`, `outs`, `region`."""
-Flags: TypeAlias = Mapping[str, Any]
+from .library import PRODUCTS, attention, convolution, product
+from .steps import Flags, Step, contiguous, elementwise, mutates, name_of, written
 
 _ROWS = frozenset({"_softmax", "_log_softmax", "softmax", "log_softmax", "_safe_softmax"})
 _REDUCTIONS = frozenset({
@@ -43,23 +40,6 @@ shuffles and 2 exchanges by shared memory, each with a division), a second pass 
 NORM_THREADS = 128
 
 
-def name_of(step: Step) -> str:
-    """An operator's name without namespace, overload and the mark of an in-place variant."""
-    words = str(step["op"]).split(".")
-    bare = (
-        words[1]
-        if len(words) > 1 and words[0] in ("aten", "prims", "torchvision", "quantized_decomposed")
-        else words[0]
-    )
-    return bare if bare.startswith("__") else bare.rstrip("_")
-
-
-def mutates(step: Step) -> bool:
-    """Whether the operator writes its first argument."""
-    words = str(step["op"]).split(".")
-    return (words[1] if len(words) > 1 else words[0]).endswith("_")
-
-
 def operator_kernels(step: Step, flags: Flags) -> list[Kernel]:
     """The kernels of one operator, in order; none for what only allocates."""
     name = name_of(step)
@@ -68,19 +48,9 @@ def operator_kernels(step: Step, flags: Flags) -> list[Kernel]:
     return _handler(name)(step, name, flags)
 
 
-def written(step: Step) -> list[Tensor]:
-    """The tensors that an operator writes."""
-    given = list(tensors(step["args"]))
-    out = [*tensors(step.get("kwargs", {}).get("out"))]
-    if out:
-        return out
-    fresh = [tensor for tensor in step["outs"] if tensor]
-    return [*given[:1], *fresh] if mutates(step) else fresh
-
-
 def _handler(name: str) -> Callable[[Step, str, Flags], list[Kernel]]:
-    if name in _PRODUCTS:
-        return _product
+    if name in PRODUCTS:
+        return product
     if name in ("native_layer_norm", "layer_norm", "_fused_rms_norm", "rms_norm"):
         return _norm
     if name in ("native_group_norm", "native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm"):
@@ -100,9 +70,9 @@ def _handler(name: str) -> Callable[[Step, str, Flags], list[Kernel]]:
     if name in _SCATTERS:
         return _scatter
     if name.startswith(("_scaled_dot_product", "_flash_attention", "_efficient_attention")):
-        return _attention
+        return attention
     if name in ("convolution", "_convolution", "cudnn_convolution", "conv2d"):
-        return _convolution
+        return convolution
     return _elementwise
 
 
@@ -118,19 +88,6 @@ def _elementwise(step: Step, name: str, flags: Flags) -> list[Kernel]:
         return [] if name not in _READS else [_read(name, given)]
     kernel = elementwise(name, outputs, given)
     return [replace(kernel, waits=name in _READS)]
-
-
-def elementwise(name: str, outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> Kernel:
-    """One kernel that computes each element of the outputs from the inputs' elements at the same place."""
-    if name in ("clone", "copy", "_to_copy", "contiguous") and len(inputs) == 1:
-        one, other = outputs[0], inputs[0]
-        if one["dtype"] == other["dtype"] and is_contiguous(one) and is_contiguous(other):
-            return Kernel("memcpy", (straight(other), straight(one, writes=True)))
-    way = walk(outputs, inputs)
-    operands = len(outputs) + len(inputs)
-    # A vector's address is worked out once; else every element's place is divided out along each axis.
-    each = 4.0 + operands if way.vectors else 8.0 + way.axes * (4.0 + operands) + 3.0 * operands
-    return Kernel(name, way.traffic, operations=each * way.elements)
 
 
 def _read(name: str, given: Sequence[Tensor]) -> Kernel:
@@ -164,7 +121,7 @@ def _cat(step: Step, name: str, flags: Flags) -> list[Kernel]:
 def _norm(step: Step, name: str, flags: Flags) -> list[Kernel]:
     given = list(tensors(step["args"]))
     source, extra = given[0], given[1:]
-    copies, source = _contiguous(source)
+    copies, source = contiguous(source)
     width = _row(step, source)
     rows = count(source) / max(width, 1)
     traffic = [straight(source), *(straight(t) for t in extra), *(straight(t, writes=True) for t in written(step))]
@@ -192,7 +149,7 @@ def _row(step: Step, source: Tensor) -> int:
 
 def _two_passes(step: Step, name: str, flags: Flags) -> list[Kernel]:
     given = list(tensors(step["args"]))
-    copies, source = _contiguous(given[0])
+    copies, source = contiguous(given[0])
     statistics = Kernel(name, (straight(source),), operations=8.0 * count(source), reach=0.85, dispatch=1.6)
     (out, *_) = written(step)
     return [*copies, statistics, replace(elementwise(name, [out], [source]), dispatch=0.5)]
@@ -200,7 +157,7 @@ def _two_passes(step: Step, name: str, flags: Flags) -> list[Kernel]:
 
 def _rows(step: Step, name: str, flags: Flags) -> list[Kernel]:
     (source, *_) = tensors(step["args"])
-    copies, source = _contiguous(source)
+    copies, source = contiguous(source)
     traffic = (straight(source), *(straight(t, writes=True) for t in written(step)))
     width = int(source["sizes"][-1]) if source["sizes"] else 1
     again = 1.0 if width <= 1024 else 2.0  # longer rows are read again for their sum, mostly out of L2
@@ -266,126 +223,10 @@ def _scattered(moved: Tensor, table: Tensor) -> float:
     return count(moved) * size / run * max(math.ceil(run / 32), 1) * 32.0
 
 
-# --- products ---
-
-_PRODUCTS = frozenset({
-    "mm", "addmm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "matmul", "_scaled_mm", "_int_mm",
-    "_addmm_activation",
-})  # fmt: skip
-
-
-def product_kind(dtype: str, tf32: bool) -> str:
-    """How a product of this element type is computed."""
-    if dtype == "float32":
-        return "tf32" if tf32 else "fp32"
-    return {"float16": "fp16", "bfloat16": "bf16", "float64": "fp64", "int8": "int8"}.get(
-        dtype, "fp8" if dtype.startswith("float8") else "fp32"
-    )
-
-
-def _product(step: Step, name: str, flags: Flags) -> list[Kernel]:
-    given, outputs = list(tensors(step["args"])), written(step)
-    added = given[:1] if name in ("addmm", "baddbmm", "addbmm", "addmv", "_addmm_activation") else []
-    a, b = given[len(added) : len(added) + 2]
-    a, b = _matrix(a, 0), _matrix(_turned(b) if name == "linear" else b, 1)
-    added = [*added, *(given[2:3] if name == "linear" else [])]
-    copies_a, a = _legal(a)
-    copies_b, b = _legal(b)
-    (out, *_) = outputs
-    product = Product(
-        kind=product_kind(a["dtype"], bool(flags.get("tf32"))),
-        m=a["sizes"][-2],
-        n=b["sizes"][-1],
-        k=a["sizes"][-1],
-        batch=max(math.prod(a["sizes"][:-2]), math.prod(b["sizes"][:-2])),
-        aligned=_aligned(a) and _aligned(b) and _aligned(out),
-    )
-    traffic = [straight(a), straight(b), straight(out, writes=True)]
-    traffic += [straight(t) for t in added]
-    return [*copies_a, *copies_b, Kernel(name, tuple(traffic), product, reach=0.87, dispatch=1.6)]
-
-
-def _matrix(tensor: Tensor, side: int) -> Tensor:
-    """A vector as a matrix of one row or column."""
-    if len(tensor["sizes"]) >= 2:
-        return tensor
-    sizes, strides = list(tensor["sizes"]), list(tensor["strides"])
-    one = {"sizes": [1, *sizes], "strides": [sizes[0], *strides]}
-    other = {"sizes": [*sizes, 1], "strides": [*strides, 1]}
-    return {**tensor, **(other if side else one)}
-
-
-def _turned(tensor: Tensor) -> Tensor:
-    return {**tensor, "sizes": [*tensor["sizes"]][::-1], "strides": [*tensor["strides"]][::-1]}
-
-
-def _legal(tensor: Tensor) -> tuple[list[Kernel], Tensor]:
-    """What cuBLAS can read: one of the last two axes of stride 1, the other no shorter than it; else a copy."""
-    (rows, columns), (down, across) = tensor["sizes"][-2:], tensor["strides"][-2:]
-    if (across == 1 or columns == 1) and (down >= columns or rows == 1):
-        return [], tensor
-    if (down == 1 or rows == 1) and (across >= rows or columns == 1):
-        return [], tensor
-    return _copied(tensor)
-
-
-def _aligned(tensor: Tensor) -> bool:
-    """Whether every row starts at 16 bytes."""
-    size = itemsize(tensor["dtype"])
-    outer = [s for s, n in zip(tensor["strides"], tensor["sizes"], strict=True) if s != 1 and n > 1]
-    return all(stride * size % 16 == 0 for stride in [*outer, tensor["offset"]])
-
-
-def _contiguous(tensor: Tensor) -> tuple[list[Kernel], Tensor]:
-    return ([], tensor) if is_contiguous(tensor) else _copied(tensor)
-
-
-def _copied(tensor: Tensor) -> tuple[list[Kernel], Tensor]:
-    # The copy has no number of its own; no two are alive at once in a way that matters to L2.
-    made = like(tensor, storage=-1 - int(tensor["t"]))
-    return [replace(elementwise("clone", [made], [tensor]), dispatch=0.5)], made
-
-
-def _convolution(step: Step, name: str, flags: Flags) -> list[Kernel]:
-    source, weight = list(tensors(step["args"]))[:2]
-    (out, *_) = written(step)
-    channels_out, *window = weight["sizes"]
-    kind = product_kind(source["dtype"], bool(flags.get("cudnn_tf32", True)))
-    product = Product(kind, m=count(out) // channels_out, n=channels_out, k=math.prod(window))
-    traffic = (straight(source), straight(weight), straight(out, writes=True))
-    kernels = [Kernel(name, traffic, product, reach=0.8, dispatch=2.5)]
-    if kind != "fp32" and is_contiguous(source) and len(source["sizes"]) > 3 and math.prod(source["sizes"][2:]) > 1:
-        # cuDNN's tensor-core kernels want channels last: it turns the input before and the output after.
-        turn = [replace(_turn(t), dispatch=0.3) for t in (source, out)]
-        return [turn[0], kernels[0], turn[1]]
-    return kernels
-
-
-def _turn(tensor: Tensor) -> Kernel:
-    return Kernel("nchwToNhwc", (straight(tensor), replace(straight(tensor, writes=True), storage=-1)), reach=0.75)
-
-
-def _attention(step: Step, name: str, flags: Flags) -> list[Kernel]:
-    query, key, value = list(tensors(step["args"]))[:3]
-    *batch, rows, width = query["sizes"]
-    columns = key["sizes"][-2]
-    heads = math.prod(batch)
-    kind = product_kind(query["dtype"], bool(flags.get("tf32")))
-    slow = "math" in name
-    product = Product(kind, rows, columns, width + value["sizes"][-1], heads)
-    traffic = [straight(t) for t in (query, key, value)] + [straight(t, writes=True) for t in written(step)]
-    if slow:
-        scores = like({**query, "sizes": [*batch, rows, columns]}, storage=-1)
-        traffic += [straight(scores, writes=True), straight(scores, times=2.0)]
-    # Exponentials go through pipes of 16 lanes, four times as slow as the others.
-    operations = 8.0 * heads * rows * columns
-    return [Kernel(name, tuple(traffic), product, operations=operations, reach=0.85, dispatch=4.0)]
-
-
 def is_product(step: Step) -> bool:
     """Whether the operator multiplies matrices, or is otherwise a library's own kernel that nothing is fused into."""
     name = name_of(step)
-    return name in _PRODUCTS | _SORTS | _SCATTERS or _handler(name) in (_convolution, _attention)
+    return name in PRODUCTS | _SORTS | _SCATTERS or _handler(name) in (convolution, attention)
 
 
 def is_rows(step: Step) -> bool:

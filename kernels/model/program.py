@@ -9,7 +9,8 @@ from .device import PERTURBATIONS, Device, fastest, perturbed, slowest
 from .fusion import reads_after, region_kernels
 from .kernels import Kernel, Residency, kernel_time
 from .launches import Launched, launch_time
-from .operators import Flags, operator_kernels
+from .operators import operator_kernels
+from .steps import Flags
 
 READ_BACK = 1.0e-5
 """Seconds from the end of a kernel to the host's next instruction, where it waits for a value."""

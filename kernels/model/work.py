@@ -7,7 +7,8 @@ from typing import Any
 
 from .access import distinct, tensors
 from .launches import Launched
-from .operators import allocates_only, flops, mutates, name_of, written
+from .operators import allocates_only, flops
+from .steps import mutates, name_of, written
 
 
 @dataclass(frozen=True)
