@@ -16,8 +16,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,13 +26,10 @@ from triton.runtime.interpreter import interpreter_semantic
 from . import interpret
 from .formats import Value
 from .operands import decode_constant
+from .sampling import Sample, distinct, draw_sample, ways
 
 SECTOR = 32
 """Bytes that the memory system moves at least."""
-WINDOW = 264
-"""Consecutive programs taken to run at once: two for each of 132 multiprocessors."""
-ROW, SPREAD, STRATA = 12, 20, 12
-"""Programs run: side by side, from anywhere in the window, and from all over the grid."""
 EXACT = 4
 """Programs of a batch whose sectors are counted; of the others, the elements."""
 WHOLE = 4
@@ -162,7 +157,7 @@ class Counter(interpret.Observer):
         alive = active.any(1)
         row = origins[self.row][alive[self.row]]
         found = len(np.unique(row)) / len(row) if len(row) else 1.0
-        return min(found, _distinct(origins[self.spread][alive[self.spread]], self.window))
+        return min(found, distinct(origins[self.spread][alive[self.spread]], self.window))
 
     def _supplied(
         self, tensor: int, pointers: np.ndarray, mask: np.ndarray, other: np.ndarray, dtype: np.dtype
@@ -173,24 +168,6 @@ class Counter(interpret.Observer):
         inside = mask & (at < len(held))
         found = held[np.where(inside, at, 0)] if len(held) else np.zeros(at.shape, dtype)
         return np.where(inside, found, np.where(mask, np.zeros((), dtype), other))
-
-
-def _distinct(origins: np.ndarray, window: float) -> float:
-    """How many different regions `window` programs touch a program of the window: 1 if each has its own.
-
-    From the number of distinct ones in the sample, by the expectation d = u (1 - (1 - 1/u)^s).
-    """
-    sample, found = len(origins), len(np.unique(origins))
-    if found >= sample:
-        return 1.0
-    low, high = 1.0, max(window, 1.0)
-    for _ in range(40):
-        middle = (low * high) ** 0.5
-        if middle * (1 - (1 - 1 / middle) ** sample) < found:
-            low = middle
-        else:
-            high = middle
-    return min(high / max(window, 1.0), 1.0)
 
 
 def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | None = None) -> dict[str, Any]:
@@ -212,7 +189,7 @@ def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | Non
         Endless: the programs don't end on these values.
     """
     grid = (int(launch["grid"][0]), int(launch["grid"][1]), int(launch["grid"][2]))
-    sample = _sample(grid[0] * grid[1] * grid[2])
+    sample = draw_sample(grid[0] * grid[1] * grid[2])
     function = kernel.rewrite()
     parts: list[tuple[float, Counter]] = []
     with interpret.batched(function, interpret.Observer()):
@@ -229,49 +206,10 @@ def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | Non
             except interpret.Diverged as diverged:
                 if len(part) == 1:
                     raise interpret.Unsupported("a condition or a bound that is a block, not a number") from None
-                waiting += _ways(part, diverged.choices)
+                waiting += ways(part, diverged.choices)
             else:
                 parts.append((float(len(counter.average)), counter))
     return _joined(parts)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Linear ids of the programs that are run, each ascending."""
-
-    row: np.ndarray
-    """One beside the other."""
-    spread: np.ndarray
-    """At work at the same time."""
-    strata: np.ndarray
-    """From all over the grid, with its first and last."""
-    window: int
-    """How many are at work at the same time."""
-
-    @property
-    def all(self) -> np.ndarray:
-        """Every program once."""
-        return np.unique(np.concatenate([self.row, self.spread, self.strata]))
-
-
-def _sample(total: int) -> Sample:
-    draw = np.random.Generator(np.random.Philox(total))
-    window = min(WINDOW, total)
-    first = (total - window) // 2
-    edges = np.linspace(0, total, min(STRATA, total) + 1).astype(np.int64)
-    strata = np.array([draw.integers(low, high) for low, high in pairwise(edges)])
-    strata[0], strata[-1] = 0, total - 1
-    spread = first + np.sort(draw.choice(window, min(SPREAD, window), replace=False))
-    return Sample(first + np.arange(min(ROW, window)), spread, np.unique(strata), window)
-
-
-def _ways(ids: np.ndarray, choices: np.ndarray | None) -> Iterator[np.ndarray]:
-    """The programs of a batch that has gone apart, by the ways that they go."""
-    if choices is None or choices.shape != ids.shape:
-        yield from ids[:, None]
-        return
-    for choice in np.unique(choices):
-        yield ids[choices == choice]
 
 
 def _joined(parts: list[tuple[float, Counter]]) -> dict[str, Any]:
