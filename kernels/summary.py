@@ -1,7 +1,7 @@
 """The verdict on one source over several shapes, in the form in which programs get it.
 
-summary = summarise(variants, await verifier.verify_shapes(source, variants))
-print(summary.model_dump_json())
+reports = [await verifier.verify(source, variant) for variant in variants]
+print(summarise(problem, variants, reports).model_dump_json())
 """
 
 import math
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
-from .problem import Variant
+from .grade import verdict
+from .problem import KernelProblem, Variant
 from .report import Report, Status
 
 
@@ -38,13 +39,13 @@ class Summary(BaseModel):
     reasons: list[str]
     """Each begins with its code."""
     correctness: dict[str, JsonValue]
-    """`cases` that were graded, `passed` of them, and the `worst_relative_l2`."""
+    """`cases` that were graded, how many of them `passed`, and the `worst_relative_l2` of those that gave an output."""
     resources: dict[str, dict[str, int]]
     """By kernel: the most registers, shared bytes, spilled bytes and warps that it takes at any shape."""
     time: Time
 
 
-def summarise(variants: Sequence[Variant], reports: Sequence[Report]) -> Summary:
+def summarise(problem: KernelProblem, variants: Sequence[Variant], reports: Sequence[Report]) -> Summary:
     """Join the reports of one source, one a variant; it is accepted if all of them are."""
     names = [str(variant) for variant in variants]
     reasons = list(dict.fromkeys(reason for report in reports for reason in report.reasons))
@@ -54,7 +55,7 @@ def summarise(variants: Sequence[Variant], reports: Sequence[Report]) -> Summary
     return Summary(
         status=Status.ACCEPTED if all(report.accepted for report in reports) else Status.REJECTED,
         reasons=reasons,
-        correctness=_correctness(reports),
+        correctness=_correctness(problem, variants, reports),
         resources=_resources(reports),
         time=Time(
             basis=reports[0].basis,
@@ -67,11 +68,19 @@ def summarise(variants: Sequence[Variant], reports: Sequence[Report]) -> Summary
     )
 
 
-def _correctness(reports: Sequence[Report]) -> dict[str, JsonValue]:
-    cases = max((report.correctness for report in reports), key=len)
-    errors = [case["relative_l2"] for case in cases if "relative_l2" in case]
-    worst = max((error for error in errors if isinstance(error, float)), default=None)
-    return {"cases": list[JsonValue](cases), "passed": len(errors), "worst_relative_l2": worst}
+def _correctness(
+    problem: KernelProblem, variants: Sequence[Variant], reports: Sequence[Report]
+) -> dict[str, JsonValue]:
+    """Of the report with the most cases: the small ones are the same in all, some have further ones."""
+    variant, report = max(zip(variants, reports, strict=True), key=lambda pair: len(pair[1].correctness))
+    cases = report.correctness
+    tolerance = problem.tolerance(variant.precision)
+    errors = [error for case in cases if isinstance(error := case.get("relative_l2"), float)]
+    return {
+        "cases": list[JsonValue](cases),
+        "passed": sum(verdict(case, tolerance) is None for case in cases),
+        "worst_relative_l2": max(errors, default=None),
+    }
 
 
 def _resources(reports: Sequence[Report]) -> dict[str, dict[str, int]]:
