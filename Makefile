@@ -30,6 +30,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -P bench/escapes.py
 	$(BIN)/python -P bench/sandbox.py
 	$(BIN)/python -P bench/telemetry.py
+	$(BIN)/python -P bench/kernel_verify.py
+	$(BIN)/python -P bench/kernel_zoo.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
