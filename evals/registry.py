@@ -11,11 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..core import NotFound
 from ..safety.sandbox import Sandbox
 from .task import Metric, Task
+
+if TYPE_CHECKING:
+    from ..kernels.measure import Accelerator
 
 GROUP = "pawl.tasks"
 
@@ -31,6 +34,8 @@ class TaskEnvironment:
     """A folder of reports that is only read."""
     workers: int = 2
     """Verifications that run side by side."""
+    accelerator: "Accelerator | None" = None
+    """Device that accepted kernels are timed on; none leaves their times estimated."""
 
 
 def task_names() -> list[str]:

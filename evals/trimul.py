@@ -5,7 +5,7 @@
 
 An output is `{"schedule": {field: option}}`, which the trusted renderer turns into a module, or
 `{"source": module, "parent": digest}` (the kernel that it was developed from, if any), or a module's plain text. Times
-are estimated unless the verifier took them on a device.
+are estimated, unless the environment names a device to take them on.
 """
 
 import json
@@ -37,6 +37,9 @@ SUSPECT = re.compile(r"\b(ctypes|cffi|subprocess|socket|importlib|sys\._getframe
 """What a kernel's module has no honest use for: ways out of the process or into its caller. How much of the work may be
 left to torch is the verifier's to say."""
 
+BY_ESTIMATED_TIME = (FailureClass.IMPOSSIBLE, FailureClass.TORCH_SHARE)
+"""Rejections of a verification that rest on its estimate of the time."""
+
 
 class TriMulTask:
     """Kernels for drawn variants of TriMul; the grade is ln(seed kernel's time / candidate's time)."""
@@ -54,6 +57,7 @@ class TriMulTask:
     def __init__(self, environment: TaskEnvironment) -> None:
         self._problem = find_problem("trimul")
         self._seed_source = self._problem.seed_source()
+        self._accelerator = environment.accelerator
         self.verifier = Verifier(
             environment.sandbox, environment.cache, environment.shared_cache, workers=environment.workers
         )
@@ -107,8 +111,8 @@ class TriMulTask:
         """`verify`: what an output is worth and why.
 
         The answer has `accepted`, `reasons` (the verifier's words), `mismatch` (of the case that they speak of: how
-        far off it is, never its sizes or values), `value`, `time_us`, `floor_us`, `basis`, and `launches` (where the
-        time goes, and each kernel's resources).
+        far off it is, never its sizes or values), `value`, `time_us`, `floor_us`, `basis` (of these two), and
+        `launches` (where the time goes, which is estimated in any case, and each kernel's resources).
         """
 
         async def verify(arguments: dict[str, JsonValue]) -> ToolResult:
@@ -129,11 +133,11 @@ class TriMulTask:
         return [Tool("verify", verify)]
 
     async def grade(self, item: Item, output: str | None) -> Grade:
-        """Log of the estimated speed-up over the seed kernel on the item's variant.
+        """Log of the speed-up over the seed kernel on the item's variant.
 
         A rejected or missing kernel gets the floor, its failure class as the reason, and the verifier's own words in
-        `details["words"]`. `details["conditions"]` holds the grade under perturbed device constants and under the
-        cruder estimator; `details["launches"]`, for a module, where its time goes.
+        `details["words"]`. `details["conditions"]` holds an estimated grade under perturbed device constants and under
+        the cruder estimator; `details["launches"]`, for a module, where its time goes by the estimate.
         """
         grade, report = await self._assess(item, output)
         if report is None or not grade.valid or "schedule" in grade.details:
@@ -143,33 +147,44 @@ class TriMulTask:
     async def _assess(self, item: Item, output: str | None) -> tuple[Grade, Report | None]:
         """The grade, and what the verifier said, where it was asked."""
         if output is None:
-            return self._rejected(["there is no output"], "no-output", {}), None
+            return self._rejected(["there is no output"], "no-output", {}, estimated=self._accelerator is None), None
         try:
             source, schedule = self._source(output)
         except ConfigurationError as error:
-            return self._rejected([str(error)], "bad-output", {}), None
+            return self._rejected([str(error)], "bad-output", {}, estimated=self._accelerator is None), None
         variant = Variant.model_validate(item.payload["variant"])
-        report = await self.verifier.verify(source, variant)
+        if self._accelerator is None:
+            report = await self.verifier.verify(source, variant)
+        else:
+            report = await self.verifier.measure(source, variant, accelerator=self._accelerator)
         details: dict[str, JsonValue] = {"basis": report.basis, **({"schedule": dict(schedule)} if schedule else {})}
         if not report.accepted or report.time_us is None:
-            return self._rejected(report.reasons, str(report.failure_class or "rejected"), details), report
-        seed, seed_us = await self._seed_report(variant)
+            estimated = report.basis == "estimated" and (
+                self._accelerator is None or report.failure_class in BY_ESTIMATED_TIME
+            )
+            named = str(report.failure_class or "rejected")
+            return self._rejected(report.reasons, named, details, estimated=estimated), report
+        seed, seed_us = await self._seed(variant, report)
         details |= {
             "time_us": report.time_us,
             "crude_us": report.crude_us,
             "floor_us": report.floor_us,
             "seed_us": seed_us,
-            "conditions": {name: self._clip(value) for name, value in _conditions(seed, report).items()},
         }
+        if seed is not None:
+            details["conditions"] = {name: self._clip(value) for name, value in _conditions(seed, report).items()}
         value = self._clip(math.log(seed_us / report.time_us))
         return Grade(value=value, valid=True, estimated=report.basis == "estimated", details=details), report
 
     def _clip(self, value: float) -> float:
         return min(max(value, self.metric.worst), self.metric.best)
 
-    def _rejected(self, words: list[str], failure_class: str, details: dict[str, JsonValue]) -> Grade:
+    def _rejected(
+        self, words: list[str], failure_class: str, details: dict[str, JsonValue], *, estimated: bool
+    ) -> Grade:
         details = {**details, "failure_class": failure_class, "words": list(words)}
-        return Grade(value=self.metric.worst, valid=False, reasons=[failure_class], estimated=True, details=details)
+        worst = self.metric.worst
+        return Grade(value=worst, valid=False, reasons=[failure_class], estimated=estimated, details=details)
 
     def _source(self, output: str) -> tuple[str, Mapping[str, str] | None]:
         """The module that an output stands for, and its schedule if it names one."""
@@ -186,7 +201,10 @@ class TriMulTask:
             case _:
                 raise ConfigurationError('the output is neither {"schedule": {...}} nor {"source": "..."} nor a module')
 
-    async def _seed_report(self, variant: Variant) -> tuple[Report, float]:
+    async def _seed(self, variant: Variant, beside: Report) -> tuple[Report | None, float]:
+        """The seed kernel's time on the basis of a report, and its own report if that is an estimate."""
+        if beside.baseline_us is not None:
+            return None, beside.baseline_us
         report = await self.verifier.verify(self._seed_source, variant)
         if report.time_us is None:
             raise ConfigurationError(

@@ -58,8 +58,27 @@ class FailureClass(StrEnum):
     """Estimated below what the arithmetic and the traffic of the problem allow: some work was left out."""
 
 
+class Refusal(StrEnum):
+    """Why an accepted submission gets no measured time; what its output was is a `FailureClass`."""
+
+    CLOCKS_DISAGREE = "clocks-disagree"
+    """Host clock, device events and profiler span tell of different times: work was hidden from one of them."""
+    LATE_WRITE = "late-write"
+    """The output changed after the call that gave it had ended."""
+    NO_KERNEL = "no-kernel"
+    """A profiled call launched nothing on the device."""
+    NOT_A_TIME = "not-a-time"
+    """A time that isn't a positive, finite number."""
+    UNSTEADY = "unsteady"
+    """Fewer samples than an interval takes, or an interval that is wider than may be."""
+    NOT_REPEATABLE = "not-repeatable"
+    """A suspicious time that a fresh process didn't give again."""
+    UNREADABLE = "unreadable"
+    """Its process answered what is no answer."""
+
+
 class Launch(BaseModel):
-    """One kernel launch, or torch operator, of the run on the variant."""
+    """One kernel launch, or torch operator, of the run on the variant; its times are estimated, whatever the basis."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -79,26 +98,29 @@ class Launch(BaseModel):
 
 
 class Report(BaseModel):
-    """The outcome for one source on one variant; all times are estimated, and say on what basis."""
+    """The outcome for one source on one variant."""
 
     model_config = ConfigDict(frozen=True)
 
     status: Status
-    failure_class: FailureClass | None = None
+    failure_class: FailureClass | Refusal | None = None
     reasons: list[str] = []
     correctness: list[dict[str, JsonValue]] = []
     """For each small case: its sizes, the relative L2 error, the largest error, and how many elements missed."""
     launches: list[Launch] = []
     time_us: float | None = None
     interval_us: tuple[float, float] | None = None
-    """What `time_us` lies between under other constants of the device."""
+    """What `time_us` lies between: under other constants of the device, or the median's 95 % interval if measured."""
     crude_us: float | None = None
-    """The second opinion: arithmetic and bytes of the whole alone."""
+    """The second opinion of an estimate: arithmetic and bytes of the whole alone."""
     perturbed_us: list[float] = []
-    """`time_us` under other constants of the device, in the order of the seeds 0, 1, ..."""
+    """`time_us` of an estimate under other constants of the device, in the order of the seeds 0, 1, ..."""
+    baseline_us: float | None = None
+    """What the problem's seed kernel took on the same device just before; none of an estimate."""
     floor_us: float
     """No implementation is faster."""
     basis: str = "estimated"
+    """`estimated` or `measured`: of time, interval and floor."""
     device: str
 
     @property

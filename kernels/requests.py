@@ -13,7 +13,7 @@ from ..safety.sandbox import Sandbox
 from .answers import CompileAnswer, CountAnswer, Counts, Failure, Resources, read_answer
 from .cache import JsonCache
 from .launches import compile_job
-from .report import FailureClass
+from .report import FailureClass, Status
 from .warm import ChildLimits, KernelProcess, Mode
 
 VERSION = "4"
@@ -145,10 +145,13 @@ class Requests:
 
 
 def _depends_on_load(value: JsonValue) -> bool:
-    """Whether a busy machine may be the cause, so that the answer isn't kept."""
+    """Whether a busy machine or device may be the cause, so that the answer isn't kept."""
     if not isinstance(value, dict):
         return False
     error = value.get("error")
-    return value.get("failure_class") == FailureClass.TIMEOUT or (
-        isinstance(error, list) and error[:1] == [FailureClass.TIMEOUT.value]
+    refused = value.get("basis") == "measured" and value.get("status") == Status.REJECTED
+    return (
+        value.get("failure_class") == FailureClass.TIMEOUT
+        or refused
+        or (isinstance(error, list) and error[:1] == [FailureClass.TIMEOUT.value])
     )

@@ -18,6 +18,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -29,6 +30,7 @@ from .checking import Checked, check
 from .estimating import Estimate, estimate, recorded_call
 from .extract import Kernels, extract_kernels, interpreted_source
 from .grade import verdict
+from .measured import measured_reports
 from .model.device import H100
 from .problem import KernelProblem, Variant
 from .problems import PROBLEMS, find_problem
@@ -36,6 +38,9 @@ from .report import FailureClass, Report, Status
 from .requests import Rejection, Requests, unless_failed
 from .submission import completed
 from .warm import ChildLimits
+
+if TYPE_CHECKING:
+    from .measure import Accelerator, MeasureSettings
 
 REPORT_BYTES = 8 << 20
 """What an answer may have beside the outputs of the cases."""
@@ -79,6 +84,7 @@ class Verifier:
         """
         limits = limits or ChildLimits()
         self._secret_file, self._secret = cache / "secret", secret
+        self._sandbox, self._measuring = sandbox, asyncio.Lock()
         self._requests = Requests(sandbox, cache, shared_cache, workers, limits, _answer_bytes())
 
     async def verify(self, source: str, variant: Variant, problem: KernelProblem | None = None) -> Report:
@@ -94,6 +100,54 @@ class Verifier:
             SandboxUnavailable: the processes don't start.
         """
         return await self._report("report", source, variant, problem or find_problem(variant.problem), graded=True)
+
+    async def measure(
+        self,
+        source: str,
+        variant: Variant,
+        problem: KernelProblem | None = None,
+        *,
+        accelerator: "Accelerator | None" = None,
+        settings: "MeasureSettings | None" = None,
+    ) -> Report:
+        """Verify a source for one variant and, if it is accepted, time it on a device.
+
+        A time that was taken is a look-up the second time, so that nobody gets a better one by asking again. One
+        measurement is under way at a time.
+
+        Args:
+            source: the submission.
+            variant: sizes, distribution and contract.
+            problem: the variant's problem, where it isn't one in the house.
+            accelerator: the device; the first CUDA device if none.
+            settings: how long and how much.
+
+        Raises:
+            NotFound: the variant's problem is unknown.
+            NoDevice: there is no device.
+            DeviceFailed: the device fails.
+            BaselineFailed: the problem's seed kernel can't be timed.
+            SandboxUnavailable: the processes don't start.
+        """
+        from .measure import MeasureSettings, open_accelerator
+
+        asked, device = problem or find_problem(variant.problem), accelerator or open_accelerator()
+        report = await self.verify(source, variant, asked)
+        if not report.accepted:
+            return report
+        settings = settings or MeasureSettings()
+        digest = digest_bytes(completed(asked, source).encode())
+        said = [each.model_dump(mode="json") for each in (variant, settings)]
+        key: JsonValue = [digest, asked.name, device.name, *said]
+
+        async def work() -> Report:
+            async with self._measuring:
+                (found,) = await measured_reports(
+                    source, [variant], [report], asked, self._sandbox, accelerator=device, settings=settings
+                )
+            return found
+
+        return unless_failed(await self._requests.once("measured", key, Report, work))
 
     async def estimate(self, source: str, variant: Variant, problem: KernelProblem | None = None) -> Report:
         """Estimate a source's time for one variant, right or wrong, in Triton or not.

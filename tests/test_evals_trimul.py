@@ -10,10 +10,13 @@ from pawl.core import ArtifactStore, Grade, ModelCall, RolloutStop, ToolCall, Tr
 from pawl.core.database import Database
 from pawl.evals import Outcome, Race, Split, TaskEnvironment, load_task
 from pawl.evals.evaluate import evaluate
+from pawl.evals.races import paired_effects
 from pawl.evals.showcase import ShowsBest
+from pawl.evals.trimul import TriMulTask
 from pawl.evals.trimul_words import first_mismatch
-from pawl.kernels import H100, Report, Status, find_problem
+from pawl.kernels import H100, FailureClass, Report, Status, find_problem
 from pawl.kernels.generation import digest_source
+from pawl.kernels.report import Refusal
 from pawl.nodes.decision import Decision, Diagnosis, Lever
 from pawl.nodes.journal import round_plan, save_trajectories
 from pawl.nodes.rounds import RoundRow
@@ -67,6 +70,59 @@ async def test_the_seed_is_worth_nought_and_a_schedule_what_its_kernel_is(task):
     perturbed = await task.perturb(item, json.dumps({"schedule": PLAIN}))
     assert perturbed.value == min(conditions.values())
     assert not task.cheats(item, json.dumps({"schedule": PLAIN}), as_schedule)
+
+
+class OnADevice:
+    """Stands for a verifier beside a GPU: what it says of every module."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    async def measure(self, *asked: object, accelerator: object) -> Report:
+        assert accelerator is GPU
+        return self.report
+
+
+GPU = object()
+TIMED = Report(
+    status=Status.ACCEPTED, time_us=50.0, interval_us=(49.0, 51.0), floor_us=20.0, baseline_us=200.0,
+    basis="measured", device="NVIDIA H200",
+)  # fmt: skip
+
+
+def refused(failure: FailureClass | Refusal, basis: str) -> Report:
+    words = [f"{failure}: it is so"]
+    return TIMED.model_copy(
+        update={"status": Status.REJECTED, "failure_class": failure, "reasons": words, "time_us": None, "basis": basis}
+    )
+
+
+@pytest.mark.parametrize(
+    ("report", "value", "estimated"),
+    [
+        (TIMED, math.log(4.0), False),
+        (refused(Refusal.CLOCKS_DISAGREE, "measured"), -1.5, False),
+        (refused(FailureClass.WRONG_RESULT, "estimated"), -1.5, False),
+        (refused(FailureClass.IMPOSSIBLE, "estimated"), -1.5, True),
+    ],
+)
+async def test_a_grade_on_a_device_is_estimated_only_where_an_estimate_decided(tmp_path, report, value, estimated):
+    task = TriMulTask(TaskEnvironment(sandbox=default_sandbox(), cache=tmp_path, accelerator=GPU))
+    task.verifier = OnADevice(report)
+    (item,) = task.items(Split.OPTIMISE, 7, 1)
+    grade = await task.grade(item, PROBLEM.seed_source())
+    assert (grade.valid, grade.estimated) == (report.accepted, estimated)
+    assert grade.value == pytest.approx(value)
+    assert grade.details["basis"] == report.basis
+    assert grade.reasons == ([] if report.accepted else [report.failure_class])
+    assert "conditions" not in grade.details
+    assert await task.perturb(item, PROBLEM.seed_source()) == grade
+    assert not (await task.grade(item, None)).estimated
+    trajectories = [
+        Trajectory(version=version, item=item.id, seed=1, stop=RolloutStop.ANSWERED, grade=grade) for version in "ab"
+    ]
+    (effect,) = paired_effects([item], trajectories[:1], trajectories[1:], task.metric)
+    assert effect.estimated == estimated
 
 
 @pytest.mark.parametrize(

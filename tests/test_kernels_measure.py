@@ -10,15 +10,20 @@ import math
 import socket
 import statistics as plain
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from pawl.cli.main import app
 from pawl.core import ConfigurationError
-from pawl.kernels import TriMul, trimul_variant
+from pawl.kernels import Report, Status, TriMul, Verifier, find_problem, trimul_variant
+from pawl.kernels.loaders import load_problem
 from pawl.kernels.measure import (
     BaselineFailed,
     ClockReading,
@@ -43,8 +48,10 @@ from pawl.kernels.measure.messages import Broken, Loaded, Ran, Run, read, receiv
 from pawl.kernels.measure.schedule import Purpose, draw_schedule
 from pawl.kernels.measure.session import Refused, TimedProcess
 from pawl.kernels.measure.statistics import NotATime, Summary, geometric_mean, summarise, without_overhead
+from pawl.kernels.measured import DeviceFailed, measured_reports
 from pawl.kernels.problem import TensorSpec
 from pawl.kernels.report import FailureClass
+from pawl.kernels.summary import summarise as summarise_reports
 from pawl.safety.sandbox import Limits, default_sandbox
 
 from .measure_fixtures import (
@@ -59,6 +66,7 @@ from .measure_fixtures import (
     HostAccelerator,
 )
 
+LOADERS_DATA = Path(__file__).parent / "loaders_data"
 FEW = settings(max_examples=60, deadline=None)  # SciPy is loaded in the first of them
 TIMES = st.floats(min_value=0.1, max_value=1e7)
 MANY = st.lists(TIMES, min_size=6, max_size=40)
@@ -562,6 +570,150 @@ async def test_variants_of_other_problems_and_standards_of_others_are_refused() 
 async def test_without_a_device_nothing_is_measured_and_the_reason_is_told() -> None:
     with pytest.raises(NoDevice, match="estimated"):
         await measure(HOST_HONEST, [VARIANT], TriMul(), default_sandbox())
+
+
+# -- reports of a verification, with times of a device ---------------------------------------------------------------
+
+HOST_STANDARD = Standard(
+    variant=VARIANT,
+    device=HostAccelerator.name,
+    empty=Summary(900.0, 800.0, 1000.0, 9),
+    baseline=Summary(1e6 * WORK, 0.9e6 * WORK, 1.1e6 * WORK, 9),
+    floor_us=0.5,
+)
+ESTIMATED = Report(
+    status=Status.ACCEPTED,
+    correctness=[
+        {"variant": "n=4", "missed": 0, "relative_l2": 1e-4, "baseline_l2": None, "slope": 0.0, "inexact": None}
+    ],
+    time_us=50.0,
+    interval_us=(40.0, 60.0),
+    crude_us=45.0,
+    perturbed_us=[49.0, 51.0],
+    floor_us=1.0,
+    device="H100",
+)
+
+
+async def reports_on_host(source: str, report: Report = ESTIMATED, **other) -> list[Report]:
+    given = {"accelerator": HostAccelerator(), "settings": HOST_SETTINGS, "standards": [HOST_STANDARD]}
+    return await measured_reports(source, [VARIANT], [report], TriMul(), default_sandbox(), **{**given, **other})
+
+
+async def test_an_accepted_kernel_gets_the_devices_time_in_place_of_the_estimate() -> None:
+    source = "from task import input_t\nfrom utils import set_seed\n" + HOST_HONEST  # as leaderboard files begin
+    (report,) = await reports_on_host(source)
+    assert report.accepted, report.reasons
+    assert (report.basis, report.device, report.floor_us) == ("measured", HostAccelerator.name, 0.5)
+    assert report.baseline_us == 1e6 * WORK
+    assert (report.crude_us, report.perturbed_us) == (None, [])
+    assert report.correctness == ESTIMATED.correctness
+    said = json.loads(summarise_reports(TriMul(), [VARIANT], [report]).model_dump_json())
+    assert (said["status"], said["time"]["basis"]) == ("accepted", "measured")
+    assert said["time"]["device"] == HostAccelerator.name
+    time_us, (low, high) = said["time"]["per_shape"][str(VARIANT)], said["time"]["interval_us"][str(VARIANT)]
+    assert low <= time_us <= high
+    assert WORK * 0.9e6 < time_us == pytest.approx(said["time"]["geomean_us"])
+    assert said["time"]["floor_us"] == {str(VARIANT): 0.5}
+
+
+async def test_what_the_measurement_refuses_is_rejected_with_its_code_and_has_no_time() -> None:
+    source, codes = HOST_CHEATS["zeroes its input and returns zeros"]
+    (report,) = await reports_on_host(BODY + source)
+    assert not report.accepted
+    assert {report.failure_class} == codes
+    assert [reason.split(":")[0] for reason in report.reasons] == sorted(codes)
+    assert (report.basis, report.device, report.time_us) == ("measured", HostAccelerator.name, None)
+    said = summarise_reports(TriMul(), [VARIANT], [report])
+    assert (said.status, said.time.geomean_us, said.time.per_shape) == (Status.REJECTED, None, {})
+
+
+async def test_what_was_rejected_before_is_not_measured() -> None:
+    wrong = ESTIMATED.model_copy(update={"status": Status.REJECTED, "failure_class": FailureClass.RACE})
+    assert await reports_on_host("raise SystemExit", wrong, accelerator=FullDevice()) == [wrong]
+
+
+@pytest.mark.parametrize("failure", [OSError("cuMemCreate: 999"), RuntimeError("CUDA error: unspecified launch")])
+async def test_a_device_that_fails_is_no_verdict_on_anybody(failure: Exception) -> None:
+    class Failing(HostAccelerator):
+        def bundle(self):
+            raise failure
+
+    with pytest.raises(DeviceFailed, match="failed during the measurement"):
+        await reports_on_host(HOST_HONEST, accelerator=Failing())
+
+
+def test_rooms_for_the_output_may_be_written_and_no_other_input() -> None:
+    specs = {"x": TensorSpec(shape=(4,), dtype="float32"), "out": TensorSpec(shape=(5, 3), dtype="float32")}
+    layout, inputs, after = drawn(specs, 1)
+    after[layout.inputs["out"].offset] ^= 1
+    assert damage(layout, inputs, after, frozenset({"out"})) is None
+    assert damage(layout, inputs, after) == (True, "1 of 60 bytes of the input out were changed")
+
+
+def test_bfloat16_inputs_are_handed_out_as_the_problem_drew_them() -> None:
+    layout = lay_out({"x": TensorSpec(shape=(3,), dtype="bfloat16")}, OUTPUT, 0)
+    values = np.array([1.0, -2.5, 2.0**100], np.float32)
+    assert raw_bytes("x", values, layout.inputs["x"]).view(np.uint16).tolist() == [0x3F80, 0xC020, 0x7180]
+
+
+@pytest.mark.skipif(not why_no_device(), reason="there is a CUDA device")
+def test_the_command_says_why_it_cant_measure_and_judges_nothing(tmp_path) -> None:
+    file = tmp_path / "kernel.py"
+    file.write_text("def custom_kernel(data):\n    return data\n")
+    asked = ["kernel", "verify", str(file), "--problem", "softmax", "--home", str(tmp_path / "home")]
+    done = CliRunner().invoke(app, [*asked, "--measured", "--json"])
+    assert done.exit_code == 3
+    assert why_no_device() in done.stderr
+    assert done.stdout == ""
+    assert not (tmp_path / "home" / "verifications").exists()
+
+
+class InterpretingAccelerator(HostAccelerator):
+    """Runs Triton's kernels too, in Triton's interpreter."""
+
+    def bundle(self):
+        interpreted = b'import os\nos.environ["TRITON_INTERPRET"] = "1"\n'
+        return {name: interpreted + text for name, text in super().bundle().items()}
+
+
+@pytest.mark.slow
+async def test_a_verifier_measures_what_it_accepts_and_looks_the_time_up_afterwards(tmp_path) -> None:
+    problem = find_problem("softmax")
+    small = min(problem.correctness(1), key=problem.least_bytes)
+    verifier = Verifier(default_sandbox(), tmp_path)
+
+    async def ask(source: str) -> Report:
+        return await verifier.measure(source, small, accelerator=InterpretingAccelerator(), settings=HOST_SETTINGS)
+
+    try:
+        report = await ask(problem.seed_source())
+        assert report.accepted, report.reasons
+        assert (report.basis, report.device) == ("measured", HostAccelerator.name)
+        assert report.interval_us is not None
+        assert report.interval_us[0] <= (report.time_us or 0.0) <= report.interval_us[1]
+        assert report.launches
+        assert await ask(problem.seed_source()) == report
+        assert (await verifier.verify(problem.seed_source(), small)).basis == "estimated"
+        wrong = await ask("def custom_kernel(data):\n    return data.softmax(-1)\n")
+        assert (wrong.failure_class, wrong.basis) == (FailureClass.NO_TRITON_KERNEL, "estimated")
+    finally:
+        await verifier.close()
+
+
+@pytest.mark.slow
+async def test_a_model_of_a_foreign_problem_is_completed_and_measured() -> None:
+    problem = load_problem(LOADERS_DATA / "wide_mlp.py")
+    (small, *_) = problem.correctness()
+    standard = replace(HOST_STANDARD, variant=small)
+    slow = "import time\nclass ModelNew(Model):\n    def forward(self, *given):\n"
+    slow += f"        time.sleep({WORK})\n        return super().forward(*given)\n"
+    reports = await measured_reports(
+        problem.source.reference + "\n" + slow, [small], [ESTIMATED], problem, default_sandbox(),
+        accelerator=HostAccelerator(), settings=HOST_SETTINGS, standards=[standard],
+    )  # fmt: skip
+    assert [(report.basis, report.reasons) for report in reports] == [("measured", [])]
+    assert (reports[0].time_us or 0.0) > WORK * 0.9e6
 
 
 # -- on a device -----------------------------------------------------------------------------------------------------

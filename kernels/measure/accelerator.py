@@ -140,15 +140,18 @@ def open_accelerator() -> Accelerator:
     """The first CUDA device that is visible to this process.
 
     Raises:
-        NoDevice: there is none that torch can use.
+        NoDevice: there is none that torch and the driver can use.
     """
     reason = why_no_device()
-    if reason:
-        raise NoDevice(
-            f"Nothing can be measured here: {reason}. Measure on a machine with a GPU and a torch built for it, or "
-            "take estimated times (`pawl kernel estimate`)."
-        )
-    return CudaAccelerator()
+    if not reason:
+        try:
+            return CudaAccelerator()
+        except (OSError, RuntimeError) as error:
+            reason = f"the CUDA device can't be used: {error}"
+    raise NoDevice(
+        f"Nothing can be measured here: {reason}. Measure on a machine with a GPU and a torch built for it, or take "
+        "estimated times (`pawl kernel verify --estimated`)."
+    )
 
 
 class CudaAccelerator:

@@ -21,6 +21,7 @@ from ...core import ConfigurationError, PawlError, derive_seed
 from ...safety.sandbox import Limits, Sandbox
 from ..problem import KernelProblem, TensorSpec, Variant
 from ..report import FailureClass, Status
+from ..submission import output_buffers
 from . import rules
 from .accelerator import Accelerator, open_accelerator
 from .judging import Samples, Standard, judge, repeated, suspicious
@@ -336,7 +337,7 @@ class _Measurement:
         if changed:
             detail = f"{changed} of {place.bytes} bytes of the output changed after the call had ended ({variant})"
             raise Refused(Refusal.LATE_WRITE, detail)
-        broken = damage(layout, inputs, after)
+        broken = damage(layout, inputs, after, output_buffers(self._problem, variant))
         if broken is not None:
             code = FailureClass.INPUT_CHANGED if broken[0] else FailureClass.OUT_OF_BOUNDS
             raise Refused(code, f"{broken[1]} ({variant})")

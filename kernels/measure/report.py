@@ -1,30 +1,9 @@
 """What measuring a submission on a device gives: frozen, one `Measured` a shape, and why it was refused if it was."""
 
-from enum import StrEnum
-
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from ..problem import Variant
-from ..report import FailureClass, Status
-
-
-class Refusal(StrEnum):
-    """Why a submission that runs gets no measured time; what its output was is a `FailureClass`."""
-
-    CLOCKS_DISAGREE = "clocks-disagree"
-    """Host clock, device events and profiler span tell of different times: work was hidden from one of them."""
-    LATE_WRITE = "late-write"
-    """The output changed after the call that gave it had ended."""
-    NO_KERNEL = "no-kernel"
-    """A profiled call launched nothing on the device."""
-    NOT_A_TIME = "not-a-time"
-    """A time that isn't a positive, finite number."""
-    UNSTEADY = "unsteady"
-    """Fewer samples than an interval takes, or an interval that is wider than may be."""
-    NOT_REPEATABLE = "not-repeatable"
-    """A suspicious time that a fresh process didn't give again."""
-    UNREADABLE = "unreadable"
-    """Its process answered what is no answer."""
+from ..report import FailureClass, Refusal, Status
 
 
 class Clocks(BaseModel):
