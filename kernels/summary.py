@@ -23,7 +23,7 @@ class Time(BaseModel):
     """`estimated`, or `measured` on the device."""
     device: str
     geomean_us: float | None
-    """Over all shapes; none if one of them has no time."""
+    """Over all shapes; none if one of them has no time, or nothing to do."""
     per_shape: dict[str, float]
     interval_us: dict[str, tuple[float, float]]
     floor_us: dict[str, float]
@@ -51,7 +51,7 @@ def summarise(problem: KernelProblem, variants: Sequence[Variant], reports: Sequ
     reasons = list(dict.fromkeys(reason for report in reports for reason in report.reasons))
     times = {n: r.time_us for n, r in zip(names, reports, strict=True) if r.accepted and r.time_us is not None}
     spread = {n: r.interval_us for n, r in zip(names, reports, strict=True) if r.accepted and r.interval_us is not None}
-    whole = len(times) == len(reports) > 0
+    whole = len(times) == len(reports) > 0 and min(times.values()) > 0
     return Summary(
         status=Status.ACCEPTED if all(report.accepted for report in reports) else Status.REJECTED,
         reasons=reasons,

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pawl.cli.main import app
-from pawl.kernels import FailureClass, find_problem
+from pawl.kernels import FailureClass, Report, Status, find_problem
+from pawl.kernels.summary import summarise
 from pawl.safety.sandbox import local
 
 PROBLEM = find_problem("softmax")
@@ -145,3 +146,11 @@ def test_a_file_that_does_not_parse_needs_no_process_to_be_rejected(tmp_path: Pa
 def test_problems_lists_those_in_the_house():
     done = CliRunner().invoke(app, ["kernel", "problems", "--json"])
     assert {"trimul", "softmax", "layer_norm", "matmul", "cross_entropy", "attention"} <= set(json.loads(done.stdout))
+
+
+def test_a_call_that_does_nothing_has_a_time_of_nought_and_no_mean():
+    variants = PROBLEM.benchmark()[:2]
+    idle = [Report(status=Status.ACCEPTED, time_us=0.0, floor_us=1.0, device="H100") for _ in variants]
+    time = summarise(PROBLEM, variants, idle).time
+    assert set(time.per_shape.values()) == {0.0}
+    assert time.geomean_us is None
