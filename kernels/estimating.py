@@ -8,15 +8,15 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, JsonValue
 
 from ..core import derive_seed, digest_bytes
-from .answers import Launched, Recording, SessionAnswer, Untrusted
+from .answers import Launched, Recording, Resources, SessionAnswer, Untrusted
 from .checking import record, unknown_kernels
 from .extract import Kernels
-from .model import H100, Device, Work, crude_us, interval_us, perturbed_times, program_times, whole_time
+from .model import H100, Device, Work, crude_us, interval_us, occupancy, perturbed_times, program_times, whole_time
 from .model import Launched as Known
 from .model import work as total_work
 from .problem import KernelProblem, Variant
@@ -24,15 +24,38 @@ from .report import FailureClass, Launch
 from .requests import Rejection, Requests, unless_failed
 from .submission import importable
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 CONFIGURATIONS = 8
 """Of an autotuned kernel, how many are tried."""
+
+
+class Recorded(Untrusted):
+    """Two calls at a size; the second is the warm one."""
+
+    session: SessionAnswer
+    values: dict[str, str]
+    """The bytes of each constant, in hexadecimal, by the number of its storage."""
+
+    @property
+    def call(self) -> Recording:
+        """The warm call."""
+        return self.session.calls[-1]
+
+    def constant_arrays(self) -> dict[int, "NDArray[np.uint8]"]:
+        """The constants as bytes."""
+        import numpy as np
+
+        return {int(n): np.frombuffer(bytes.fromhex(text), np.uint8) for n, text in self.values.items()}
 
 
 @dataclass(frozen=True)
 class Estimate:
     """What the model says of one warm call."""
 
-    recording: Recording
+    recorded: Recorded
     launches: Sequence[Launch]
     time_us: float
     interval_us: tuple[float, float]
@@ -46,14 +69,10 @@ class Estimate:
     configs: Mapping[str, int] = field(default_factory=dict[str, int])
     """The configurations that autotuned kernels take, where one isn't the first."""
 
-
-class Recorded(Untrusted):
-    """The warm call at a size, and what may be chosen."""
-
-    call: Recording
-    sizes: dict[str, int]
-    """Bytes of each storage that a step of the call touches, by its number."""
-    choices: dict[str, int]
+    @property
+    def recording(self) -> Recording:
+        """The call that was estimated."""
+        return self.recorded.call
 
 
 async def estimate(
@@ -65,11 +84,11 @@ async def estimate(
         Rejection: it fails there, doesn't compile or can't be counted.
     """
     first = await _recorded(requests, problem, source, variant, {})
-    tried = min(max(first.choices.values(), default=1), CONFIGURATIONS)
+    tried = min(max(first.session.choices.values(), default=1), CONFIGURATIONS)
     best: Estimate | None = None
     refused: Rejection | None = None
     for index in range(tried):
-        configs = {name: min(index, count - 1) for name, count in first.choices.items()} if index else {}
+        configs = {name: min(index, count - 1) for name, count in first.session.choices.items()} if index else {}
         try:
             recorded = await _recorded(requests, problem, source, variant, configs) if index else first
             found = await _estimated(requests, kernels, recorded, configs)
@@ -114,8 +133,9 @@ async def _recorded(
         )
         if not isinstance(told, tuple):
             return told
-        session = told[0]
-        return Recorded(call=session.calls[1], sizes=_touched(session), choices=session.choices)
+        session, constants = told
+        values = {name.removeprefix("constant/"): held.tobytes().hex() for name, held in constants.items()}
+        return Recorded(session=session, values=values)
 
     return unless_failed(await requests.once("trace", key, Recorded, work))
 
@@ -134,30 +154,12 @@ def _weights(problem: KernelProblem, variant: Variant) -> dict[str, Any]:
     return {f"{call}/{name}": array for call in range(2) for name, array in kept.items()}
 
 
-def _touched(session: SessionAnswer) -> dict[str, int]:
-    found: set[int] = set()
-
-    def look(value: Any) -> None:
-        if isinstance(value, dict):
-            number = value.get("t")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            if isinstance(number, int):
-                found.add(number)
-            for part in value.values():  # pyright: ignore[reportUnknownVariableType]
-                look(part)
-        elif isinstance(value, (list, tuple)):
-            for part in value:  # pyright: ignore[reportUnknownVariableType]
-                look(part)
-
-    look(session.calls[1].model_dump(mode="json"))
-    return {str(number): session.sizes[number] for number in sorted(found) if number < len(session.sizes)}
-
-
 async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, configs: Mapping[str, int]) -> Estimate:
     call = recorded.call
     unknown = unknown_kernels({launch.kernel for launch in call.launches}, kernels)
     if unknown is not None:
         unless_failed(unknown)
-    sizes = {int(number): size for number, size in recorded.sizes.items()}
+    sizes = dict(enumerate(recorded.session.sizes))
     places = {place: step for place, step in enumerate(call.steps) if isinstance(step, Launched)}
     joined = await asyncio.gather(*(_joined(requests, kernels, step, sizes) for step in places.values()))
     known = dict(zip(places, joined, strict=True))
@@ -172,7 +174,7 @@ async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, c
 
     try:
         return Estimate(
-            recording=call,
+            recorded=recorded,
             launches=times(H100),
             time_us=time(H100),
             interval_us=interval_us(time, H100),
@@ -205,8 +207,22 @@ async def _joined(requests: Requests, kernels: Kernels, launch: Launched, sizes:
         if "t" in tensor:
             tensor["t"] = numbers.setdefault(tensor["t"], len(numbers))
     resources, counts = await asyncio.gather(requests.compiled(module, described), requests.counted(module, described))
+    _check_resources(launch.kernel, resources)
     found = counts.model_dump()
     own = {new: old for old, new in numbers.items()}
     for access in found["accesses"]:
         access["tensor"] = own.get(access["tensor"], access["tensor"])
     return Known(found, resources.model_dump(), {number: sizes.get(number, 0) for number in numbers})
+
+
+def _check_resources(kernel: str, resources: Resources) -> None:
+    if resources.spills > H100.spill_limit:
+        raise Rejection(
+            FailureClass.SPILLS,
+            f"{kernel} spills {resources.spills} bytes a thread, at most {H100.spill_limit} are allowed",
+        )
+    if occupancy(resources.model_dump(), H100) == 0:
+        raise Rejection(
+            FailureClass.REGISTERS,
+            f"{kernel} needs {resources.registers} registers in {32 * resources.warps} threads: no block fits",
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from .problem import Distribution, KernelProblem, Tolerance, Variant
+from .problem import Distribution, KernelProblem, Sample, Tolerance, Variant
 from .report import FailureClass
 
 if TYPE_CHECKING:
@@ -48,13 +48,36 @@ def measure(
     if wrong is not None or output is None:
         case["error"] = [FailureClass.BAD_OUTPUT.value, wrong]
         return case
+    return case | _figures(problem, variant, output, reference, problem.reference(variant, inputs, half))
+
+
+def measure_sample(
+    problem: KernelProblem, variant: Variant, sample: Sample, block: NDArray[np.generic] | None
+) -> dict[str, JsonValue]:
+    """Compare a part of an output with the reference there; as `measure`."""
+    case = _sizes(variant)
+    shape = tuple(high - low for low, high in sample.block)
+    wrong = _malformed(problem, variant, shape, block)
+    if wrong is not None or block is None:
+        case["error"] = [FailureClass.BAD_OUTPUT.value, wrong]
+        return case
+    return case | _figures(problem, variant, block[sample.places], sample.reference, sample.baseline)
+
+
+def _figures(
+    problem: KernelProblem,
+    variant: Variant,
+    output: NDArray[np.generic],
+    reference: NDArray[np.float64],
+    rounded: NDArray[np.float64],
+) -> dict[str, JsonValue]:
     tolerance = problem.tolerance(variant.precision)
     found = output.astype(np.float64)
     error = np.abs(found - reference)
     binary = tolerance.exact_on_binary and variant.distribution is Distribution.BINARY
-    baseline = _relative(problem.reference(variant, inputs, half), reference)
+    baseline = _relative(rounded, reference)
     square = float((reference * reference).sum())
-    return case | {
+    return {
         "missed": int((error > tolerance.atol + tolerance.rtol * np.abs(reference)).sum()),
         "largest": float(error.max(initial=0.0)),
         "relative_l2": _relative(found, reference),

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from .problem import Arrays
 
 
+OUTLIER = 300.0
+"""The element that is changed becomes this: enough to be seen in the output, and not to be guessed from the others."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a session."""
@@ -65,6 +69,5 @@ def _touched(problem: KernelProblem, call: Call, values: "Arrays", seed: int) ->
     name = max(sorted(floating), key=lambda each: values[each].size)
     array = values[name].copy()
     place = int(np.random.Generator(np.random.Philox(seed)).integers(array.size))
-    scale = max(float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))), 1.0)
-    array.flat[place] = float(array.flat[place]) + 4 * min(scale, 8.0)
+    array.flat[place] = OUTLIER
     return values | {name: array}

@@ -7,8 +7,9 @@ find_problem(variant.problem).flops(variant)
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
@@ -107,6 +108,34 @@ class TritonRule(BaseModel):
     """Of the estimated time, without the operators that may be left to torch."""
     left_to_torch: frozenset[str] = frozenset()
     """Torch operators that don't count against the share, such as `bmm`."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A part of a variant's output, and what of its inputs that part depends on.
+
+    A block is the first and the last plus one along each axis.
+    """
+
+    fills: "Sequence[tuple[str, list[tuple[int, int]], NDArray[np.generic]]]"
+    """Blocks of inputs and their values; what is left out may be anything."""
+    block: list[tuple[int, int]]
+    """Of the output; whole programs compute it, so it is larger than what is looked at."""
+    places: "tuple[NDArray[np.int64], ...]"
+    """Indices within the block of what is looked at: one array for each of the first axes."""
+    reference: "NDArray[np.float64]"
+    """The exact values there."""
+    baseline: "NDArray[np.float64]"
+    """What an honest fp16 run gives there."""
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A problem whose output can be looked at in part, at sizes that are too large for all of it."""
+
+    def sample(self, variant: Variant, seed: int, width: int) -> Sample | None:
+        """Draw a part of the output, `width` wide where a tile of that size computes it; none where there is none."""
+        ...
 
 
 Rounding: TypeAlias = "Callable[[NDArray[np.float64]], NDArray[np.float64]]"

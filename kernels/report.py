@@ -107,6 +107,8 @@ class Report(BaseModel):
     reasons: list[str] = []
     correctness: list[dict[str, JsonValue]] = []
     """For each small case: its sizes, the relative L2 error, the largest error, and how many elements missed."""
+    unsampled: str | None = None
+    """Why no part of the output was graded at the variant's own size, where that was asked for."""
     launches: list[Launch] = []
     time_us: float | None = None
     interval_us: tuple[float, float] | None = None

@@ -19,6 +19,9 @@ from .warm import ChildLimits, KernelProcess, Mode
 VERSION = "4"
 """Part of every cache's key; raise it with any change that moves a figure or an outcome."""
 
+PATIENCE = 5
+"""How many times longer a request may take that computes at the size of a benchmark."""
+
 Json = dict[str, Any]
 T = TypeVar("T", bound=BaseModel)
 
@@ -56,23 +59,30 @@ class Requests:
         answer_bytes: int,
     ) -> None:
         self._cache = JsonCache(cache, shared_cache)
+        patient = limits.model_copy(update={"seconds": PATIENCE * limits.seconds})
         self._processes = {mode: KernelProcess(sandbox, mode, limits, workers, answer_bytes) for mode in Mode}
+        self._patient = KernelProcess(sandbox, Mode.INTERPRET, patient, workers, answer_bytes)
         self._slots = asyncio.Semaphore(workers)
         self._pending: dict[str, asyncio.Future[JsonValue]] = {}
 
     @property
     def cpu_seconds(self) -> float:
         """CPU time that requests have taken so far; look-ups take none."""
-        return math.fsum(process.cpu_seconds for process in self._processes.values())
+        return math.fsum(process.cpu_seconds for process in (*self._processes.values(), self._patient))
 
     async def close(self) -> None:
         """End the processes."""
-        await asyncio.gather(*(process.close() for process in self._processes.values()))
+        await asyncio.gather(*(process.close() for process in (*self._processes.values(), self._patient)))
 
     async def ask(self, request: Json, blob: bytes = b"", mode: Mode = Mode.INTERPRET) -> tuple[Json, bytes]:
         """Send a request to a fresh process."""
         async with self._slots:
             return await self._processes[mode].ask(request, blob)
+
+    async def ask_patiently(self, request: Json, blob: bytes) -> tuple[Json, bytes]:
+        """Send a request that takes long to a fresh process."""
+        async with self._slots:
+            return await self._patient.ask(request, blob)
 
     async def compiled(self, module: str, launch: Json) -> Resources:
         """What a launch's compilation takes.

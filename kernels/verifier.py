@@ -36,6 +36,7 @@ from .problem import KernelProblem, Variant
 from .problems import PROBLEMS, find_problem
 from .report import FailureClass, Report, Status
 from .requests import Rejection, Requests, unless_failed
+from .sampled import Looked, look
 from .submission import completed
 from .warm import ChildLimits
 
@@ -87,19 +88,25 @@ class Verifier:
         self._sandbox, self._measuring = sandbox, asyncio.Lock()
         self._requests = Requests(sandbox, cache, shared_cache, workers, limits, _answer_bytes())
 
-    async def verify(self, source: str, variant: Variant, problem: KernelProblem | None = None) -> Report:
+    async def verify(
+        self, source: str, variant: Variant, problem: KernelProblem | None = None, *, deep: bool = False
+    ) -> Report:
         """Verify a source for one variant; the same question is a look-up the second time.
 
         Args:
             source: the submission.
             variant: sizes, distribution and contract.
             problem: the variant's problem, where it isn't one in the house.
+            deep: whether a drawn part of the output is graded at the variant's own size too, which takes seconds;
+                without it, what runs there is held against what ran where outputs were graded.
 
         Raises:
             NotFound: the variant's problem is unknown.
             SandboxUnavailable: the processes don't start.
         """
-        return await self._report("report", source, variant, problem or find_problem(variant.problem), graded=True)
+        problem = problem or find_problem(variant.problem)
+        report = await self._report("report", source, variant, problem, graded=True)
+        return await self._looked(source, variant, problem, report) if deep and report.accepted else report
 
     async def measure(
         self,
@@ -187,6 +194,26 @@ class Verifier:
             current.set(names.ACCEPTED, report.accepted)
         return report
 
+    async def _looked(self, source: str, variant: Variant, problem: KernelProblem, report: Report) -> Report:
+        """The report of an accepted source, with what a part of its output at the variant's size shows."""
+        source = completed(problem, source)
+        kernels = _kernels(source)
+        key: JsonValue = [digest_bytes(source.encode()), problem.name, variant.model_dump(mode="json")]
+
+        async def work() -> BaseModel:
+            found = await estimate(self._requests, problem, source, kernels, variant)
+            seed = self._seed(source, "sampled", str(variant))
+            return await look(self._requests, problem, kernels, variant, found.recorded, seed)
+
+        try:
+            looked = unless_failed(await self._requests.once("sampled", key, Looked, work))
+            if looked.case is None:
+                return report.model_copy(update={"unsampled": looked.why})
+            _check_correctness(problem, [looked.case], variant)
+        except Rejection as rejection:
+            return _rejected(rejection, report.correctness, report.floor_us)
+        return report.model_copy(update={"correctness": [*report.correctness, looked.case]})
+
     async def _verify(self, problem: KernelProblem, source: str, variant: Variant, *, graded: bool) -> Report:
         correctness: list[dict[str, JsonValue]] = []
         floor = 1e6 * max(problem.flops(variant) / H100.half_flops, problem.least_bytes(variant) / 3.35e12)
@@ -212,14 +239,7 @@ class Verifier:
                         "or traffic takes",
                     )
         except Rejection as rejection:
-            return Report(
-                status=Status.REJECTED,
-                failure_class=rejection.failure,
-                reasons=[f"{rejection.failure}: {rejection}"],
-                correctness=correctness,
-                floor_us=floor,
-                device=H100.name,
-            )
+            return _rejected(rejection, correctness, floor)
         return Report(
             status=Status.ACCEPTED,
             correctness=correctness,
@@ -295,6 +315,17 @@ class Verifier:
             FailureClass.UNCHECKED,
             f"it does {_order(found.recording.course)}, where outputs were checked it does {runs}"[:1200],
         )
+
+
+def _rejected(rejection: Rejection, correctness: list[dict[str, JsonValue]], floor: float) -> Report:
+    return Report(
+        status=Status.REJECTED,
+        failure_class=rejection.failure,
+        reasons=[f"{rejection.failure}: {rejection}"],
+        correctness=correctness,
+        floor_us=floor,
+        device=H100.name,
+    )
 
 
 def geometric_mean(reports: Sequence[Report]) -> float | None:

@@ -10,6 +10,7 @@ This file runs inside the sandbox, without the rest of Pawl.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,21 @@ from .formats import Unsupported, hold, round_to, stored
 
 _memory = interpreter._interpreter
 _RELAXED = _memory.MEM_SEMANTIC.RELAXED
+
+
+@dataclass(frozen=True)
+class Change:
+    """An atomic operation of many lanes; a call carries it out and returns the old contents."""
+
+    name: str
+    """Triton's name of it; `CAS` is a compare-and-swap."""
+    operand: np.ndarray
+    """For each lane, as in memory; of a swap, what it expects."""
+    perform: Callable[[], np.ndarray]
+
+    def __call__(self) -> np.ndarray:
+        """Carry it out."""
+        return self.perform()
 
 
 def read_modify_write(

@@ -199,7 +199,7 @@ class BatchedBuilder(InterpreterBuilder):
         )
         old = self.observer.atomic(
             Value(pointers, ptr.dtype), np.ones(shape, bool), new.dtype,
-            lambda: atomics.compare_and_swap(pointers, expected, new),
+            atomics.Change("CAS", expected, lambda: atomics.compare_and_swap(pointers, expected, new)),
         )  # fmt: skip
         self._ask("cas", pointers, old)
         return Value(hold(old, kind), kind)
@@ -208,10 +208,10 @@ class BatchedBuilder(InterpreterBuilder):
         kind = atomics.kind_of(ptr)
         shape = (len(self.programs[0]), *np.broadcast_shapes(ptr.data.shape, val.data.shape, mask.data.shape)[1:])
         pointers, value, active = (_spread(data, shape) for data in (ptr.data, stored(val.data, kind), mask.data))
-        old = self.observer.atomic(
-            Value(pointers, ptr.dtype), active, value.dtype,
-            lambda: atomics.read_modify_write(operation, pointers, value, active, kind),
-        )  # fmt: skip
+        change = atomics.Change(
+            operation.name, value, lambda: atomics.read_modify_write(operation, pointers, value, active, kind)
+        )
+        old = self.observer.atomic(Value(pointers, ptr.dtype), active, value.dtype, change)
         self._ask(operation.name, pointers, old)
         return Value(hold(old, kind), kind)
 

@@ -13,20 +13,19 @@ This file runs inside the sandbox, without the rest of Pawl.
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import triton.language as tl
-from triton.runtime import interpreter
-from triton.runtime.interpreter import interpreter_semantic
 
 from . import interpret
-from .formats import Value
-from .operands import decode_constant
-from .sampling import Sample, distinct, draw_sample, ways
+from .absent import MOST, Endless, Trips, absent_launch, contents, empty_product, storage_of
+from .atomics import Change
+from .sampling import Sample, distinct, draw_sample
+from .syntax import spins, uses_old_contents
+from .turns import ALL, Arrivals, Turns, find_arrivals, ways_to_arrive
 
 SECTOR = 32
 """Bytes that the memory system moves at least."""
@@ -34,15 +33,9 @@ EXACT = 4
 """Programs of a batch whose sectors are counted; of the others, the elements."""
 WHOLE = 4
 """Trips up to which a loop runs whole."""
-MOST = 20_000
-"""Accesses of one batch, beyond which its loops are taken not to end."""
 
 _KINDS = {"bf16": "bf16", "fp16": "fp16", "int8": "int8", "uint8": "int8", "fp64": "fp64"}
 _PRECISIONS = {"TF32": "tf32", "TF32x3": "tf32x3", "BF16x3": "bf16x3", "BF16x6": "bf16x6"}
-
-
-class Endless(Exception):
-    """The sampled programs don't come to an end on zeros."""
 
 
 def product_kind(a: Any, precision: Any) -> str:
@@ -55,7 +48,7 @@ def product_kind(a: Any, precision: Any) -> str:
 class Counter(interpret.Observer):
     """Collects accesses and arithmetic of one batch of programs, a program on average."""
 
-    def __init__(self, ids: np.ndarray, sample: Sample, values: Mapping[int, bytes]) -> None:
+    def __init__(self, ids: np.ndarray, sample: Sample, values: Mapping[int, bytes], turns: Turns | None) -> None:
         """Take the batch's programs, of which some are near one another and some stand for the whole grid."""
         self.average = np.flatnonzero(np.isin(ids, sample.strata))
         self.row = np.flatnonzero(np.isin(ids, sample.row))
@@ -64,7 +57,7 @@ class Counter(interpret.Observer):
         self.programs, self.window = len(ids), sample.window
         self.regions: dict[tuple[str, int], list[int]] = {}
         """For each side of each tensor, where the accesses of programs near one another start."""
-        self.values = values
+        self.values, self.turns = values, turns
         self.weight = 1.0
         self.length = 1.0
         self.depth = 0
@@ -75,21 +68,30 @@ class Counter(interpret.Observer):
         self.operations = 0.0
         self.seen = 0
 
+    def begin(self, ids: np.ndarray) -> None:
+        """Say whose turns it is."""
+        if self.turns is not None:
+            self.turns.begin(ids)
+
     def load(self, pointers: Any, mask: np.ndarray, other: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """Count, and give zeros, or what was supplied for the storage."""
-        tensor = self._access("load", pointers.data, mask, dtype.itemsize)
-        if tensor in self.values:
-            return self._supplied(tensor, pointers.data, mask, other, dtype)
-        return np.zeros((1, *pointers.data.shape[1:]), dtype)
+        """Count, and give zeros, or what was supplied for the storage; more to who waits there."""
+        self._access("load", pointers.data, mask, dtype.itemsize)
+        given = contents(self.values, pointers.data, mask, other, dtype)
+        waited = self.turns.waited("load", pointers.data) if self.turns is not None else 0
+        return given + np.array(waited).astype(dtype) if waited else given
 
     def store(self, pointers: Any, value: np.ndarray, mask: np.ndarray) -> None:
         """Count."""
         self._access("store", pointers.data, mask, value.dtype.itemsize)
+        if self.turns is not None:
+            self.turns.waited("store", pointers.data)
 
-    def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Any) -> np.ndarray:
-        """Count, and give zeros for the old contents."""
+    def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Change) -> np.ndarray:
+        """Count, and give what programs would find that take turns; zeros where nothing depends on it."""
         self._access("atomic", pointers.data, mask, dtype.itemsize)
-        return np.zeros((1, *pointers.data.shape[1:]), dtype)
+        if self.turns is None:
+            return np.zeros((1, *pointers.data.shape[1:]), dtype)
+        return self.turns.answer(pointers.data, mask, dtype, perform)
 
     def dot(self, a: Any, b: Any, shape: tuple[int, ...], precision: Any) -> np.ndarray:
         """Count two operations a multiplication; the result is zeros."""
@@ -99,8 +101,8 @@ class Counter(interpret.Observer):
         self.dots[kind] = self.dots.get(kind, 0.0) + float(flops)
         tile = (int(shape[-2]), int(shape[-1]), int(depth))
         self.tiles[kind] = max(self.tiles.get(kind, (0, 0, 0)), tile, key=lambda each: each[0] * each[1])
-        self.trips = max(self.trips, self.length)
-        return np.zeros((1, *shape[1:]), np.int32 if kind == "int8" else np.float64 if kind == "fp64" else np.float32)
+        self._note_trips()
+        return empty_product(a, shape)
 
     def elementwise(self, count: int) -> None:
         """Count."""
@@ -113,18 +115,21 @@ class Counter(interpret.Observer):
             sum(self.dots.values()) / 300 + sum(each["bytes"] for each in self.accesses.values()) + self.operations / 4
         )
 
-    def _access(self, kind: str, pointers: np.ndarray, mask: np.ndarray, size: int) -> int:
+    def _note_trips(self) -> None:
+        self.trips = max(self.trips, self.length * (self.turns.rounds if self.turns is not None else 1))
+
+    def _access(self, kind: str, pointers: np.ndarray, mask: np.ndarray, size: int) -> None:
         self.seen += 1
         if self.seen > MOST:
             raise Endless(f"more than {MOST} accesses a program, although loops over ranges run three trips")
         lead = len(pointers)
         flat, active = pointers.reshape(lead, -1).astype(np.int64), mask.reshape(lead, -1)
         origins = flat[:, 0]
-        tensor = int(origins[0] >> 44) - 1
+        tensor = storage_of(origins[0])
         counted = self.average if lead > 1 else np.zeros(min(len(self.average), 1), np.int64)
         elements = float(active[counted].sum(1).mean()) if len(counted) else 0.0
         if not elements:
-            return tensor
+            return
         sectors = touched = 0.0
         for row in counted[np.linspace(0, len(counted) - 1, min(EXACT, len(counted))).astype(int)]:
             blocks = flat[row][active[row]] // SECTOR
@@ -145,10 +150,9 @@ class Counter(interpret.Observer):
             starts = origins[self.near] if lead > 1 else origins[:1].repeat(len(self.near))
             self.regions.setdefault((kind, tensor), []).extend(starts.tolist())
         if kind == "load":
-            self.trips = max(self.trips, self.length)
+            self._note_trips()
         entry["bytes"] += float(bytes_)
         entry["useful"] += elements * size * self.weight
-        return tensor
 
     def _sharing(self, origins: Any, active: Any) -> float:
         """Of programs at work together, the share that have a region of their own."""
@@ -158,16 +162,6 @@ class Counter(interpret.Observer):
         row = origins[self.row][alive[self.row]]
         found = len(np.unique(row)) / len(row) if len(row) else 1.0
         return min(found, distinct(origins[self.spread][alive[self.spread]], self.window))
-
-    def _supplied(
-        self, tensor: int, pointers: np.ndarray, mask: np.ndarray, other: np.ndarray, dtype: np.dtype
-    ) -> np.ndarray:
-        held = np.frombuffer(self.values[tensor], np.uint8)
-        held = held[: len(held) // dtype.itemsize * dtype.itemsize].view(dtype)
-        at = (pointers.astype(np.int64) & ((1 << 44) - 1)) // dtype.itemsize
-        inside = mask & (at < len(held))
-        found = held[np.where(inside, at, 0)] if len(held) else np.zeros(at.shape, dtype)
-        return np.where(inside, found, np.where(mask, np.zeros((), dtype), other))
 
 
 def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | None = None) -> dict[str, Any]:
@@ -188,87 +182,82 @@ def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | Non
     Raises:
         Endless: the programs don't end on these values.
     """
-    grid = (int(launch["grid"][0]), int(launch["grid"][1]), int(launch["grid"][2]))
-    sample = draw_sample(grid[0] * grid[1] * grid[2])
     function = kernel.rewrite()
-    parts: list[tuple[float, Counter]] = []
+    parts: list[Part] = []
     with interpret.batched(function, interpret.Observer()):
-        arguments = {name: _value(value) for name, value in launch["arguments"].items()}
-        arguments |= {name: decode_constant(value) for name, value in launch["constexprs"].items()}
-        waiting = [sample.all]
-        while waiting:
-            part = waiting.pop()
-            counter = Counter(part, sample, values or {})
-            interpreter.interpreter_builder.observer = counter
-            try:
-                with _sampled_loops(function, counter):
-                    interpret.run_batch(function, arguments, grid, part)
-            except interpret.Diverged as diverged:
-                if len(part) == 1:
-                    raise interpret.Unsupported("a condition or a bound that is a block, not a number") from None
-                waiting += ways(part, diverged.choices)
-            else:
-                parts.append((float(len(counter.average)), counter))
+        placed = absent_launch(function, launch, values or {})
+        arrivals = find_arrivals(placed) if uses_old_contents(kernel) or spins(kernel) else None
+        sample = draw_sample(placed.programs)
+        if arrivals is not None and placed.programs <= ALL:
+            sample = replace(sample, strata=np.arange(placed.programs))
+        for share, turns in _turns(arrivals, placed.programs):
+
+            def watch(ids: np.ndarray, turns: Callable[[], Turns | None] = turns) -> tuple[Counter, Trips]:
+                counter = Counter(ids, sample, placed.values, turns())
+                return counter, partial(_trips, counter)
+
+            counters = [counter for _, counter in placed.run(sample.batches, watch)]
+            parts += _parts(counters, share)
     return _joined(parts)
 
 
-def _joined(parts: list[tuple[float, Counter]]) -> dict[str, Any]:
-    whole = sum(programs for programs, _ in parts)
+@dataclass(frozen=True)
+class Part:
+    """Programs that went the same way."""
+
+    programs: float
+    """How many of those that stand for the grid."""
+    counter: Counter
+    across: Mapping[tuple[str, int], float]
+    """For each side of each tensor, the share of programs that have a region of their own, over all ways."""
+
+
+def _turns(arrivals: Arrivals | None, programs: int) -> Iterator[tuple[float, Callable[[], Turns | None]]]:
+    """What atomic operations answer, each time with the share of the programs that it is so for."""
+    if arrivals is None:
+        yield 1.0, lambda: None
+    elif programs <= ALL:
+        yield 1.0, partial(Turns, arrivals)
+    else:
+        for share, places in ways_to_arrive(arrivals):
+            yield share, partial(Turns, arrivals, places)
+
+
+def _parts(counters: list[Counter], share: float) -> Iterator[Part]:
     regions: dict[tuple[str, int], list[int]] = {}
-    for _, counter in parts if len(parts) > 1 else []:
+    for counter in counters if len(counters) > 1 else []:
         for key, starts in counter.regions.items():
             regions.setdefault(key, []).extend(starts)
     # Programs that went apart share what they share across the parts of the batch.
     across = {key: len(set(starts)) / len(starts) for key, starts in regions.items() if starts}
+    for counter in counters:
+        yield Part(share * len(counter.average), counter, across)
+
+
+def _joined(parts: list[Part]) -> dict[str, Any]:
+    whole = sum(part.programs for part in parts)
     accesses: list[dict[str, Any]] = []
     dots: dict[str, float] = {}
     tiles: dict[str, tuple[int, int, int]] = {}
-    for programs, counter in parts:
-        share = programs / whole
+    for part in parts:
+        share, counter = part.programs / whole, part.counter
         for access in counter.accesses.values():
             scaled = {each: access[each] * share for each in ("bytes", "useful", "first")}
-            sharing = min(access["sharing"], across.get((access["kind"], access["tensor"]), 1.0))
+            sharing = min(access["sharing"], part.across.get((access["kind"], access["tensor"]), 1.0))
             if scaled["bytes"]:
                 accesses.append(access | scaled | {"sharing": sharing})
         for kind, flops in counter.dots.items():
             dots[kind] = dots.get(kind, 0.0) + flops * share
             tiles[kind] = max(tiles.get(kind, (0, 0, 0)), counter.tiles[kind], key=lambda each: each[0] * each[1])
-    mean = sum(programs * counter.effort for programs, counter in parts) / whole
+    mean = sum(part.programs * part.counter.effort for part in parts) / whole
     return {
         "accesses": accesses,
         "dots": dots,
         "tiles": {kind: list(tile) for kind, tile in tiles.items()},
-        "operations": sum(programs * counter.operations for programs, counter in parts) / whole,
-        "trips": max(counter.trips for _, counter in parts),
-        "heaviest": max(counter.effort for programs, counter in parts if programs) / mean if mean else 1.0,
+        "operations": sum(part.programs * part.counter.operations for part in parts) / whole,
+        "trips": max(part.counter.trips for part in parts),
+        "heaviest": max(part.counter.effort for part in parts if part.programs) / mean if mean else 1.0,
     }
-
-
-@contextmanager
-def _sampled_loops(function: Any, counter: Counter) -> Generator[None]:
-    """Make the kernel's loops over ranges run some of their trips."""
-
-    def sampled(*bounds: Any) -> Iterator[int]:
-        return _trips(counter, builtins.range(*(int(bound) for bound in bounds)))
-
-    def named(arg1: Any, arg2: Any = None, step: Any = None, **kwargs: Any) -> Iterator[int]:
-        start, end = (0, arg1) if arg2 is None else (arg1, arg2)
-        return sampled(start, end, 1 if step is None else step)
-
-    names = function.__globals__
-    kept, ranges = names.get("range"), [(module, module.range) for module in (tl, tl.core)]
-    names["range"] = sampled
-    for module, _ in ranges:
-        module.range = named
-    try:
-        yield
-    finally:
-        for module, before in ranges:
-            module.range = before
-        if kept is None:
-            del names["range"]
-        else:
-            names["range"] = kept
 
 
 def _trips(counter: Counter, whole: range) -> Iterator[int]:
@@ -284,33 +273,3 @@ def _trips(counter: Counter, whole: range) -> Iterator[int]:
         yield whole[place]
     counter.weight, counter.length = weight, length
     counter.depth -= 1
-
-
-def _value(described: dict[str, Any]) -> Any:
-    if "t" in described:
-        return _pointer(described)
-    if "descriptor" in described:
-        tensor = described["descriptor"]
-        strides: list[Any] = [interpret._argument(int(stride)) for stride in tensor["strides"]]
-        strides[-1] = tl.constexpr(1)
-        return interpreter_semantic.make_tensor_descriptor(
-            base=_pointer(tensor),
-            shape=[interpret._argument(int(size)) for size in tensor["sizes"]],
-            strides=strides,
-            block_shape=[tl.constexpr(size) for size in described["block"]],
-            padding_option=described["padding"],
-        )
-    return interpret._argument(float(described["float"]) if "float" in described else described["value"])
-
-
-_ELEMENTS = {
-    "bool": tl.int1, "float8_e4m3fn": tl.float8e4nv, "float8_e5m2": tl.float8e5, "float64": tl.float64,
-    "float32": tl.float32, "float16": tl.float16, "bfloat16": tl.bfloat16,
-}  # fmt: skip
-
-
-def _pointer(tensor: dict[str, Any]) -> Any:
-    kind = tl.pointer_type(_ELEMENTS.get(tensor["dtype"]) or getattr(tl, str(tensor["dtype"])))
-    size = max(kind.element_ty.primitive_bitwidth // 8, 1)
-    address = (int(tensor["t"]) + 1 << 44) + int(tensor["offset"]) * size
-    return tl.tensor(Value(np.array([address], dtype=np.uint64), kind), kind)

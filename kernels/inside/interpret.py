@@ -36,7 +36,7 @@ from .vocabulary import patched
 
 __all__ = [
     "BATCH", "BoundsObserver", "Diverged", "Launched", "Observer", "OutOfBounds", "Stuck", "Unsupported", "batched",
-    "bind", "constexprs", "full_grid", "install", "run_batch", "run_launch",
+    "bind", "constexprs", "full_grid", "install", "run_batch", "run_launch", "run_some", "spins",
 ]  # fmt: skip
 
 BATCH = 128
@@ -126,13 +126,51 @@ def run_launch(
     return Launched(len(ids), batches, waits)
 
 
+def run_some(
+    kernel: Any,
+    arguments: Mapping[str, Any],
+    grid: tuple[int, int, int],
+    observer: Observer,
+    size: int,
+    left_out: type[Exception],
+) -> None:
+    """Run the programs of a launch that an observer lets through, in batches of `size`.
+
+    The observer parts a batch by raising `Diverged`, and ends a part by raising `left_out`: then what it wrote is
+    undone, and the others go on. Otherwise as `run_launch`.
+    """
+    fn = kernel.rewrite()
+    given = inspect.signature(kernel.fn).bind(**arguments)
+    given.apply_defaults()
+    total = grid[0] * grid[1] * grid[2]
+    known = observer.memory
+    if not known.starts:
+        observer.memory = Memory(list(_storages(given.arguments.values())))
+    with batched(fn, observer):
+        converted = _converted(kernel, given.arguments)
+        for start in range(0, total, size):
+            ids = np.arange(start, min(start + size, total))
+            _run_parts(fn, converted, grid, ids, observer, True, left_out=left_out)
+    observer.memory = known
+
+
 def _run_parts(
-    fn: Any, arguments: Any, grid: Any, ids: np.ndarray, observer: Observer, undoable: bool, depth: int = 0
+    fn: Any,
+    arguments: Any,
+    grid: Any,
+    ids: np.ndarray,
+    observer: Observer,
+    undoable: bool,
+    depth: int = 0,
+    left_out: type[Exception] | tuple[()] = (),
 ) -> int:
     """Run a batch, by parts if its programs go different ways; return how many parts."""
-    observer.undo = [] if undoable and len(ids) > 1 else None
+    observer.undo = [] if undoable and (len(ids) > 1 or left_out) else None
     try:
         run_batch(fn, arguments, grid, ids)
+    except left_out:
+        observer.roll_back()
+        return 0
     except Diverged as diverged:
         if len(ids) == 1:
             raise Unsupported("a condition or a bound that is a block, not a number") from None
@@ -142,7 +180,7 @@ def _run_parts(
         return 1
     finally:
         observer.undo = None
-    return sum(_run_parts(fn, arguments, grid, part, observer, undoable, depth + 1) for part in parts)
+    return sum(_run_parts(fn, arguments, grid, part, observer, undoable, depth + 1, left_out) for part in parts)
 
 
 def _parts(ids: np.ndarray, choices: np.ndarray | None, depth: int) -> Iterator[np.ndarray]:

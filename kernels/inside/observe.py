@@ -11,11 +11,12 @@ This file runs inside the sandbox, without the rest of Pawl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from .atomics import Change
 from .memory import Memory
 
 
@@ -51,8 +52,8 @@ class Observer:
         self._keep(pointers.data, mask, value.dtype)
         self.memory.write(pointers.data, value, mask)
 
-    def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Callable[[], np.ndarray]) -> np.ndarray:
-        """Change memory by `perform`, and return what it returns: the old contents, of `dtype`."""
+    def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Change) -> np.ndarray:
+        """Change memory by calling `perform`, and return what it returns: the old contents, of `dtype`."""
         self._keep(pointers.data, mask, dtype)
         return perform()
 
@@ -104,7 +105,7 @@ class BoundsObserver(Observer):
         self._check("store", pointers.data, mask, value.dtype.itemsize)
         super().store(pointers, value, mask)
 
-    def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Callable[[], np.ndarray]) -> np.ndarray:
+    def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Change) -> np.ndarray:
         """Change memory inside the regions.
 
         Raises:

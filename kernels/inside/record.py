@@ -8,8 +8,8 @@ A step is a torch operator that computes something or a launch of a Triton kerne
 storages; an operator that only makes a view is no step. Kernels aren't run here, unless the submission reads values
 back: nothing that this process computes is graded.
 
-`lazy` records at sizes that no memory holds: large storages are address space only, which reads as zeros, and of
-operators on them only the shapes are worked out.
+`lazy` records at sizes that no memory holds: large storages are address space only, which reads as zeros, unless they
+are inputs that were given values; of operators on them only the shapes are worked out.
 
 This file runs inside the sandbox, without the rest of Pawl.
 """
@@ -58,6 +58,8 @@ class Recorder(TorchDispatchMode):
         """For each autotuned kernel, how many configurations it may choose from."""
         self._lazy, self._execute, self._configs = lazy, execute, configs
         self._numbers: dict[int, int] = {}
+        self._held: set[int] = set()
+        """Inputs that were given values, and so have memory."""
         self._kept: list[Any] = []  # a storage's identity is its address, so none may be freed and used again
         self._skipped = False
         self._regions, self._region, self._depth = 0, None, 0
@@ -90,15 +92,23 @@ class Recorder(TorchDispatchMode):
     def place(self, sizes: list[int], dtype: torch.dtype, values: torch.Tensor | None = None) -> torch.Tensor:
         """A tensor for an input, with or without values."""
         with torch._C.DisableTorchFunction(), _disable_current_modes():
-            tensor = self._empty(sizes, _contiguous(sizes), dtype)
+            tensor = self._empty(sizes, _contiguous(sizes), dtype, held=values is not None)
             if values is not None:
                 tensor.copy_(values)
+                self._held.add(self._number(tensor))
             self._number(tensor)
         return tensor
 
     def refill(self, tensor: torch.Tensor, values: torch.Tensor | None) -> None:
-        """Give an input new values where it is."""
+        """Give an input new values where it is.
+
+        Raises:
+            ValueError: it was placed without values and has no memory.
+        """
         if values is not None:
+            large = tensor.untyped_storage().nbytes() >= LARGE
+            if self._lazy and large and self._number(tensor) not in self._held:
+                raise ValueError("an input without memory can't be given values: give it some when it is placed")
             with torch._C.DisableTorchFunction(), _disable_current_modes():
                 tensor.copy_(values)
 
@@ -135,10 +145,10 @@ class Recorder(TorchDispatchMode):
         held = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))
         self.constants[number] = held.clone()
 
-    def _empty(self, sizes: list[int], strides: list[int], dtype: torch.dtype) -> torch.Tensor:
+    def _empty(self, sizes: list[int], strides: list[int], dtype: torch.dtype, *, held: bool = False) -> torch.Tensor:
         extent = 1 + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True)) if math.prod(sizes) else 0
         count = extent * dtype.itemsize
-        if not self._lazy or count < LARGE:
+        if held or not self._lazy or count < LARGE:
             return _over(torch.zeros(max(count, 1), dtype=torch.uint8), dtype, sizes, strides)
         # Private pages that can't be written are never anyone's: the kernel backs them all by its one page of zeros.
         room = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)

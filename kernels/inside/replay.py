@@ -110,7 +110,7 @@ def _run(
     request: dict[str, Any], tensors: dict[str, torch.Tensor], kernels: dict[str, Any], run: dict[str, Any]
 ) -> tuple[list[torch.Tensor], dict[str, Any]]:
     arena = Arena(request["sizes"])
-    player = _Player(arena, kernels, run["shuffle"], run["without"])
+    player = Player(arena, kernels, run["shuffle"], run["without"])
     calls = request["calls"][: run["calls"]]
     answers: list[dict[str, Any]] = []
     outputs: list[torch.Tensor] = []
@@ -163,13 +163,16 @@ class _Watch(interpret.BoundsObserver):
         self._kinds.add(product_kind(a, precision))
 
 
-class _Player:
+class Player:
+    """Takes steps, one after another."""
+
     def __init__(self, arena: Arena, kernels: dict[str, Any], shuffle: int | None, without: str | None) -> None:
         self._arena, self._kernels, self._shuffle, self._without = arena, kernels, shuffle, without
         self.spins = False
         self.products: dict[str, set[str]] = {}
 
     def play(self, steps: list[dict[str, Any]]) -> None:
+        """Take steps."""
         with torch.no_grad():
             for step in steps:
                 if "op" in step:

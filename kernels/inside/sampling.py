@@ -18,6 +18,8 @@ WINDOW = 264
 """Consecutive programs taken to run at once: two for each of 132 multiprocessors."""
 ROW, SPREAD, STRATA = 12, 20, 12
 """Programs run: side by side, from anywhere in the window, and from all over the grid."""
+BATCH = 128
+"""Programs run together."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,13 @@ class Sample:
     """How many are at work at the same time."""
 
     @property
-    def all(self) -> np.ndarray:
-        """Every program once."""
-        return np.unique(np.concatenate([self.row, self.spread, self.strata]))
+    def batches(self) -> list[np.ndarray]:
+        """Every program once; those near one another together."""
+        near = np.union1d(self.row, self.spread)
+        if len(self.strata) <= BATCH:
+            return [np.union1d(near, self.strata)]
+        others = np.setdiff1d(self.strata, near)
+        return [near, *(others[start : start + BATCH] for start in range(0, len(others), BATCH))]
 
 
 def draw_sample(total: int) -> Sample:

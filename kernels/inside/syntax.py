@@ -25,6 +25,7 @@ _WAITS = ("atomic_cas", "atomic_xchg", "atomic_load", "atomic_poll")
 _QUIET = ("atomic_add", "atomic_or", "atomic_xor", "atomic_max", "atomic_min")
 _known: dict[Any, bool] = {}
 _deciding: dict[Any, bool] = {}
+_asking: dict[Any, bool] = {}
 
 
 class Transformer(ASTTransformer):
@@ -85,6 +86,32 @@ def _waits(node: ast.AST, names: dict[str, Any]) -> bool:
         source = textwrap.dedent(inspect.getsource(called.fn))
         return any(_waits(part, called.fn.__globals__) for part in ast.walk(ast.parse(source)))
     return name == "load" and any(k.arg == "volatile" and getattr(k.value, "value", 1) for k in node.keywords)
+
+
+def uses_old_contents(kernel: Any) -> bool:
+    """Whether a kernel, or a device function that it calls, does something with what an atomic operation returns."""
+    if kernel not in _asking:
+        _asking[kernel] = False  # in case it calls itself
+        _asking[kernel] = _uses_old_contents(kernel.fn)
+    return _asking[kernel]
+
+
+def _uses_old_contents(function: Any) -> bool:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return False
+    dropped = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node not in dropped:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name.startswith("atomic_"):
+                return True
+        if isinstance(node, ast.Name):
+            called = function.__globals__.get(node.id)
+            if isinstance(called, InterpretedFunction) and not _of_triton(called) and uses_old_contents(called):
+                return True
+    return False
 
 
 def writes_before_deciding(kernel: Any) -> bool:

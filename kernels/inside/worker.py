@@ -43,7 +43,7 @@ def install(mode: str) -> None:
     from . import interpret
 
     interpret.install()
-    for name in ("session", "replay", "counting"):  # for the children
+    for name in ("session", "replay", "partial", "counting"):  # for the children
         importlib.import_module(f".{name}", __package__)
 
 
@@ -92,11 +92,12 @@ def _answer(request: dict[str, Any], blob: bytes, scratch: Path) -> tuple[dict[s
         from . import session
 
         return session.record(request, _tensors(blob), scratch)
-    if kind == "replay":
-        from . import replay
+    if kind in ("replay", "part"):
+        from . import partial, replay
 
         kernels = {name: getattr(_module(text, name, scratch), name) for name, text in request["kernels"].items()}
-        return replay.replay(request, _tensors(blob), kernels)
+        play = replay.replay if kind == "replay" else partial.compute_part
+        return play(request, _tensors(blob), kernels)
     module = _module(request["source"], "kernels", scratch)
     do = _count if kind == "count" else _compile
     return {"answers": [do(getattr(module, job["kernel"]), job) for job in request["jobs"]]}, b""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
+from ..problem import Distribution, Precision, Rounding, Sample, TensorSpec, Tolerance, TritonRule, Variant, exact
 from ..schedule import Schedule
 from .shapes import seed_text, smaller_variants, stream
 from .trimul_render import render_trimul
@@ -177,6 +177,13 @@ class TriMul:
         from .trimul_reference import outgoing_trimul
 
         return outgoing_trimul(inputs, rounding)
+
+    def sample(self, variant: Variant, seed: int, width: int) -> Sample | None:
+        """A stretch of rows and columns of one batch: out[i, j] for a few i and j of it."""
+        from ..grade import half
+        from .trimul_sample import sample_trimul
+
+        return sample_trimul(variant, self.specs(variant), seed, width, half)
 
 
 def _draw_one(draw: random.Random) -> Variant:

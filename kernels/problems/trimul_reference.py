@@ -33,7 +33,11 @@ def draw_inputs(variant: Variant, specs: dict[str, TensorSpec], seed: int) -> Ar
 
 def _draw(name: str, shape: tuple[int, ...], variant: Variant, draw: np.random.Generator) -> NDArray[np.float64]:
     if name == "mask":
-        return draw.integers(0, 2, shape).astype(np.float64) if variant["mask"] else np.ones(shape)
+        mask = draw.integers(0, 2, shape).astype(np.float64) if variant["mask"] else np.ones(shape)
+        if variant["mask"] and draw.random() < 0.5:  # all but one, as a glance at a few doesn't tell
+            mask = np.ones(shape)
+            mask.flat[int(draw.integers(mask.size))] = 0.0
+        return mask
     if name == "input":
         return draw_values(draw, shape, variant.distribution)
     values = draw.standard_normal(shape)
@@ -50,16 +54,41 @@ def outgoing_trimul(inputs: Arrays, rounding: Rounding = exact) -> NDArray[np.fl
     Returns:
         The output, [B, N, N, dim].
     """
+    everything = slice(None)
+    return _outputs(inputs, everything, everything, everything, rounding)
+
+
+def outgoing_pairs(
+    inputs: Arrays, count: int, columns: NDArray[np.int64], rounding: Rounding = exact
+) -> NDArray[np.float64]:
+    """Some of the update's outputs, from the rows of the input that they depend on.
+
+    Args:
+        inputs: as `outgoing_trimul` takes them, but `input` [B, rows, N, dim] and `mask` [B, rows, N]: first the
+            rows i, then the rows j.
+        count: how many rows are i.
+        columns: the place of each j along a row.
+        rounding: as `outgoing_trimul` takes it.
+
+    Returns:
+        out[i, j], [B, count, rows - count, dim].
+    """
+    return _outputs(inputs, slice(0, count), slice(count, None), columns, rounding)
+
+
+def _outputs(
+    inputs: Arrays, i: slice, j: slice, columns: slice | NDArray[np.int64], rounding: Rounding
+) -> NDArray[np.float64]:
     of = {name: value.astype(np.float64) for name, value in inputs.items()}
     x = rounding(_layer_norm(of["input"], of["norm.weight"], of["norm.bias"]))
-    projected = {
-        name: x @ rounding(of[f"{name}.weight"]).T
-        for name in ("left_proj", "right_proj", "left_gate", "right_gate", "out_gate")
-    }
     mask = of["mask"][..., None]
-    left = rounding(projected["left_proj"] * mask * _sigmoid(projected["left_gate"]))
-    right = rounding(projected["right_proj"] * mask * _sigmoid(projected["right_gate"]))
-    gate = rounding(_sigmoid(projected["out_gate"]))
+
+    def projected(name: str, rows: slice) -> NDArray[np.float64]:
+        return x[:, rows] @ rounding(of[f"{name}.weight"]).T
+
+    left = rounding(projected("left_proj", i) * mask[:, i] * _sigmoid(projected("left_gate", i)))
+    right = rounding(projected("right_proj", j) * mask[:, j] * _sigmoid(projected("right_gate", j)))
+    gate = rounding(_sigmoid(x[:, i, columns] @ rounding(of["out_gate.weight"]).T))
     product = np.moveaxis(np.moveaxis(left, 3, 1) @ np.swapaxes(np.moveaxis(right, 3, 1), 2, 3), 1, 3)
     inner = _layer_norm(rounding(product), of["to_out_norm.weight"], of["to_out_norm.bias"])
     return rounding(inner * gate) @ rounding(of["to_out.weight"]).T
