@@ -6,7 +6,8 @@
 Neighbours, which run at the same time, tell what programs share in L2; programs from all over the grid tell how much
 each does, where tiles are ragged, loops differ in length or some end early. Both run in the batched interpreter on
 addresses without memory behind them: loads give zeros, or what was supplied, and nothing is stored. Loops run their
-first, middle and last trip, and the middle one is weighted to stand for all others.
+first, middle and last trip, and the middle one is weighted to stand for all others. Where it matters what atomics
+return, programs are taken to have fair turns (`turns.py`), and up to 1,056 of them are all run.
 
 This file runs inside the sandbox, without the rest of Pawl.
 """
