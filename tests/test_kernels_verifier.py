@@ -7,7 +7,7 @@ import sys
 import pytest
 import pytest_asyncio
 
-from pawl.kernels import ChildLimits, FailureClass, Precision, Status, TriMul, Verifier, trimul_variant
+from pawl.kernels import ChildLimits, FailureClass, Precision, Status, TriMul, Verifier, find_problem, trimul_variant
 from pawl.safety.sandbox import default_sandbox
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -129,6 +129,27 @@ async def test_a_bad_source_is_rejected_with_its_own_reason(verifier, source, fa
     assert report.failure_class is failure, report.reasons
     assert report.reasons[0].startswith(str(failure))
     assert report.time_us is None
+
+
+READING = """
+
+plain = custom_kernel
+
+
+def custom_kernel(data):
+    if data[1][-1, -1].item() == 0:
+        raise ValueError("the weight has no values")
+    return plain(data)
+"""
+
+
+async def test_a_large_weight_has_its_values_where_a_time_is_estimated(verifier):
+    matmul = find_problem("matmul")
+    parameters = {"m": 4095, "n": 4096, "k": 4001, "activation": "relu"}
+    variant = matmul.tests()[0].model_copy(update={"parameters": parameters})
+    report = await verifier.estimate(matmul.seed_source() + READING, variant)
+    assert report.accepted, report.reasons
+    assert report.launches[0].programs > 0
 
 
 async def test_a_hang_is_a_timeout_and_takes_its_children_along(tmp_path):
