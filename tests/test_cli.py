@@ -1,13 +1,18 @@
 """The command line: quick to answer, plain when piped, JSON for programs, clear when something is wrong."""
 
+import contextlib
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+
+from pawl.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
@@ -34,6 +39,22 @@ def pawl(*words: str, home: Path | None = None, cwd: Path | None = None) -> "sub
     )
 
 
+def here(*words: str, home: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    """The same without a process of its own, which takes seconds to import what a command needs."""
+    where = ("--home", str(home)) if home is not None else ()
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.object(sys, "argv", ["pawl", *words, *where]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
+
+
 def test_help_costs_little_and_loads_nothing_heavy(tmp_path: Path):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = pawl("--help", cwd=tmp_path)
@@ -56,7 +77,7 @@ def test_help_costs_little_and_loads_nothing_heavy(tmp_path: Path):
 
 @pytest.mark.parametrize("command", [*COMMANDS, "stop", "go", "tasks", "doctor"])
 def test_every_command_offers_json(command: str):
-    done = pawl(command, "--help")
+    done = here(command, "--help")
     assert done.returncode == 0
     assert "--json" in done.stdout
 
@@ -79,7 +100,7 @@ def test_unknown_ids_and_channels_are_named(tmp_path: Path):
         (("rollback",), "Name the channel"),
         (("rollback", "trimul"), "is no channel"),
     ):
-        done = pawl(*words, home=home)
+        done = here(*words, home=home)
         assert done.returncode == 1, words
         assert message in done.stderr, words
         assert "Traceback" not in done.stderr
@@ -95,34 +116,34 @@ def test_unknown_ids_and_channels_are_named(tmp_path: Path):
     ],
 )
 def test_what_a_campaign_can_not_start_with_is_told_and_nothing_is_made(tmp_path: Path, words, message):
-    done = pawl("run", "labels", *words, home=tmp_path / "home")
+    done = here("run", "labels", *words, home=tmp_path / "home")
     assert (done.returncode, message in done.stderr) == (1, True), done.stderr
     assert "Traceback" not in done.stderr
-    assert json.loads(pawl("history", "--json", home=tmp_path / "home").stdout) == []
+    assert json.loads(here("history", "--json", home=tmp_path / "home").stdout) == []
 
 
 def test_a_stop_of_a_campaign_that_is_not_there_is_refused(tmp_path: Path):
-    done = pawl("stop", "labels-x", "--reason", "drill", home=tmp_path / "home")
+    done = here("stop", "labels-x", "--reason", "drill", home=tmp_path / "home")
     assert (done.returncode, "No campaign 'labels-x'" in done.stderr) == (1, True)
 
 
 def test_a_missing_argument_is_a_usage_error():
-    assert pawl("approve", "c").returncode == 2
+    assert here("approve", "c").returncode == 2
 
 
 def test_looking_at_an_empty_home_is_json_for_programs_and_words_for_people(tmp_path: Path):
     home = tmp_path / "home"
-    assert json.loads(pawl("pending", "--json", home=home).stdout) == []
-    assert pawl("pending", home=home).stdout == "Nothing waits.\n"
-    assert json.loads(pawl("history", "--json", home=home).stdout) == []
-    assert json.loads(pawl("tasks", "--json").stdout) == ["labels", "trimul"]
+    assert json.loads(here("pending", "--json", home=home).stdout) == []
+    assert here("pending", home=home).stdout == "Nothing waits.\n"
+    assert json.loads(here("history", "--json", home=home).stdout) == []
+    assert json.loads(here("tasks", "--json").stdout) == ["labels", "trimul"]
 
 
 def test_stop_and_go_are_told(tmp_path: Path):
     home = tmp_path / "home"
-    assert json.loads(pawl("stop", "--reason", "drill", "--json", home=home).stdout) == {"stopped": "all"}
-    assert json.loads(pawl("go", "--json", home=home).stdout) == {"lifted": True}
-    assert json.loads(pawl("go", "--json", home=home).stdout) == {"lifted": False}
+    assert json.loads(here("stop", "--reason", "drill", "--json", home=home).stdout) == {"stopped": "all"}
+    assert json.loads(here("go", "--json", home=home).stdout) == {"lifted": True}
+    assert json.loads(here("go", "--json", home=home).stdout) == {"lifted": False}
 
 
 def test_the_doctor_says_what_is_here(tmp_path: Path):
