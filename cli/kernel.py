@@ -49,6 +49,9 @@ MeasuredOption = Annotated[
         "--measured/--estimated", show_default=False, help="How times are taken: on the GPU where there is one."
     ),
 ]
+DeepOption = Annotated[
+    bool, typer.Option("--deep", help="Grade a part of the output at every shape, not just at the smaller ones.")
+]
 
 
 @app.command()
@@ -74,6 +77,7 @@ def verify(
     problem: ProblemOption = "trimul",
     shapes: ShapesOption = Shapes.BENCHMARK,
     measured: MeasuredOption = None,
+    deep: DeepOption = False,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -81,7 +85,9 @@ def verify(
     from ..kernels.summary import summarise
 
     with _judging():
-        asked, variants, reports = _reports(file, problem, shapes, home, lambda verifier: verifier.verify, measured)
+        asked, variants, reports = _reports(
+            file, problem, shapes, home, lambda verifier: _verifying(verifier, deep), measured
+        )
         summary = summarise(asked, variants, reports)
     if json:
         print_json(summary)
@@ -89,6 +95,9 @@ def verify(
         typer.echo(f"{summary.status}: {file}")
         _print_reasons(summary.reasons)
         _print_times(variants, reports)
+        for variant, report in zip(variants, reports, strict=True):
+            if report.unsampled:
+                typer.echo(f"no part of the output was graded at {variant}: {report.unsampled}")
         if summary.time.geomean_us is not None:
             typer.echo(f"geometric mean {summary.time.geomean_us:,.0f} us, {summary.time.basis}, {summary.time.device}")
     if summary.reasons:
@@ -197,6 +206,15 @@ def _reports(
         return await measured_reports(source, variants, reports, asked, default_sandbox(), accelerator=device)
 
     return asked, variants, asyncio.run(run())
+
+
+def _verifying(verifier: "Verifier", deep: bool) -> "Ask":
+    from ..kernels import part_is_cheap
+
+    async def ask(source: str, variant: "Variant", problem: "KernelProblem") -> "Report":
+        return await verifier.verify(source, variant, problem, deep=deep or part_is_cheap(problem, variant))
+
+    return ask
 
 
 def _accelerator(measured: bool | None) -> "Accelerator | None":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .problems.trimul import TriMul, trimul_variant
     from .report import FailureClass, Launch, Report, Status
     from .schedule import Schedule, ScheduleField, ScheduleSpace
-    from .verifier import ShapesReport, Verifier
+    from .verifier import ShapesReport, Verifier, part_is_cheap
     from .warm import ChildLimits
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Variant",
     "Verifier",
     "find_problem",
+    "part_is_cheap",
     "perturbed",
     "trimul_variant",
 ]
@@ -68,6 +69,7 @@ _WHERE = {
     "Variant": "problem",
     "Verifier": "verifier",
     "find_problem": "problems",
+    "part_is_cheap": "verifier",
     "perturbed": "model.device",
     "trimul_variant": "problems.trimul",
 }

@@ -50,6 +50,15 @@ AFFORDABLE_FLOPS, AFFORDABLE_BYTES = 3e10, 128e6
 right."""
 
 
+PART_BYTES = 3e8
+"""Least traffic of a variant up to which grading a part of its output takes some ten seconds."""
+
+
+def part_is_cheap(problem: KernelProblem, variant: Variant) -> bool:
+    """Whether `verify(deep=True)` takes seconds rather than minutes for this variant."""
+    return problem.least_bytes(variant) <= PART_BYTES
+
+
 class ShapesReport(BaseModel):
     """One source over several variants."""
 
