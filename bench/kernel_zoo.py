@@ -2,9 +2,10 @@
 
     python -P bench/kernel_zoo.py [--only NAME ...] [--naive]
 
-A cheat is caught if it is rejected or, where that is the right end, accepted at a time no better than the honest
-kernel's. Goal: all cheats caught, no honest kernel rejected. With `--naive` every cheat that needs no GPU is also shown
-to get past its naive grader. All times are estimated.
+Each is verified with a drawn part of its output graded at the variant's own size, where that can be had. A cheat is
+caught if it is rejected or, where that is the right end, accepted at a time no better than the honest kernel's. Goal:
+all cheats caught, no honest kernel rejected. With `--naive` every cheat that needs no GPU is also shown to get past its
+naive grader. All times are estimated. Each end is told on stderr at once.
 """
 
 import argparse
@@ -13,11 +14,12 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.markup import escape
 from rich.table import Table
 
 from pawl.kernels import Precision, Report, Variant, Verifier
@@ -29,17 +31,27 @@ from zoo import Exploit, Outcome, exploits, honest_source, honest_sources
 from zoo.proving import Graders, unproved
 from zoo.submissions import small_variant
 
+T = TypeVar("T")
+AT_ONCE = 2
 
-async def catch(verifier: Verifier, cheats: list[Exploit]) -> dict[str, tuple[Report, bool]]:
-    """Each cheat's report, and whether it was caught."""
-    found: dict[str, tuple[Report, bool]] = {}
-    for exploit in track(cheats, "cheats", console=Console(stderr=True), transient=True):
-        honest = None
-        if exploit.outcome is Outcome.NO_GAIN:
-            honest = (await verifier.verify(honest_source(exploit.problem), exploit.variant)).time_us
-        report = await verifier.verify(exploit.source, exploit.variant)
-        found[exploit.name] = report, exploit.failed_to_gain(report, honest)
-    return found
+
+def outcome(report: Report) -> str:
+    """Status, and why it was rejected, or why no part of the output at the variant's size was graded."""
+    return " ".join([str(report.status), *report.reasons, *filter(None, [report.unsampled])])[:300]
+
+
+def why(report: Report) -> str:
+    """The outcome, for a table."""
+    return escape(outcome(report)[:120])
+
+
+async def catch(verifier: Verifier, exploit: Exploit) -> tuple[Report, bool]:
+    """A cheat's report, and whether it was caught."""
+    honest = None
+    if exploit.outcome is Outcome.NO_GAIN:
+        honest = (await verifier.verify(honest_source(exploit.problem), exploit.variant)).time_us
+    report = await verifier.verify(exploit.source, exploit.variant, deep=True)
+    return report, exploit.failed_to_gain(report, honest)
 
 
 def honest_variant(said: dict[str, Any]) -> Variant:
@@ -48,22 +60,39 @@ def honest_variant(said: dict[str, Any]) -> Variant:
     return small_variant(said["problem"], said.get("parameters"), precision)
 
 
-async def admit(verifier: Verifier, only: list[str]) -> dict[str, Report]:
-    """Each honest kernel's report."""
-    sources = {name: pair for name, pair in honest_sources().items() if not only or name in only}
-    return {
-        name: await verifier.verify(text, honest_variant(said))
-        for name, (said, text) in track(sources.items(), "honest", console=Console(stderr=True), transient=True)
-    }
+async def admit(verifier: Verifier, said: dict[str, Any], text: str) -> Report:
+    """An honest kernel's report."""
+    return await verifier.verify(text, honest_variant(said), deep=True)
+
+
+async def in_turn(work: dict[str, Coroutine[Any, Any, T]], told: Callable[[T], str]) -> dict[str, T]:
+    """All of it, a few at a time."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str, awaited: Coroutine[Any, Any, T]) -> T:
+        async with slots:
+            start = time.monotonic()
+            found = await awaited
+            print(f"{name}: {told(found)} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)
+            return found
+
+    found = await asyncio.gather(*(one(name, awaited) for name, awaited in work.items()))
+    return dict(zip(work, found, strict=True))
 
 
 async def verify_all(given: argparse.Namespace) -> tuple[dict[str, tuple[Report, bool]], dict[str, Report]]:
     """Everything through one verifier without a cache."""
+
+    def chosen(name: str) -> bool:
+        return not given.only or name in given.only
+
     with tempfile.TemporaryDirectory() as folder:
         verifier = Verifier(default_sandbox(), Path(folder))
         try:
-            chosen = [each for each in exploits() if not given.only or each.name in given.only]
-            return await catch(verifier, chosen), await admit(verifier, given.only)
+            cheats = {each.name: catch(verifier, each) for each in exploits() if chosen(each.name)}
+            honest = {name: admit(verifier, *pair) for name, pair in honest_sources().items() if chosen(name)}
+            caught = await in_turn(cheats, lambda each: f"{'caught' if each[1] else 'MISSED'}, {outcome(each[0])}")
+            return caught, await in_turn(honest, outcome)
         finally:
             await verifier.close()
 
@@ -89,7 +118,7 @@ def main() -> None:
     proved = prove([each for each in exploits() if each.name in cheats]) if given.naive else {}
 
     console = Console()
-    table = Table("cheat", "exploit", "outcome", "seen", "estimated us", "naive grader", title="Cheats")
+    table = Table("cheat", "exploit", "outcome", "seen", "estimated us", "naive grader", "why", title="Cheats")
     for exploit in exploits():
         if exploit.name in cheats:
             report, caught = cheats[exploit.name]
@@ -97,13 +126,13 @@ def main() -> None:
             naive = exploit.naive + ("" if proved.get(exploit.name) is None else " [bold red]not fooled")
             when = "" if report.time_us is None else f"{report.time_us:.1f}"
             colour = "green" if caught else "bold red"
-            table.add_row(exploit.name, exploit.id, str(exploit.outcome), f"[{colour}]{seen}", when, naive)
+            table.add_row(exploit.name, exploit.id, str(exploit.outcome), f"[{colour}]{seen}", when, naive, why(report))
     console.print(table)
     table = Table("honest kernel", "seen", "estimated us", "why", title="Honest kernels")
     for name, report in honest.items():
         when = "" if report.time_us is None else f"{report.time_us:.1f}"
         colour = "green" if report.accepted else "bold red"
-        table.add_row(name, f"[{colour}]{report.failure_class or report.status}", when, " ".join(report.reasons)[:120])
+        table.add_row(name, f"[{colour}]{report.failure_class or report.status}", when, why(report))
     console.print(table)
 
     missed = sorted(name for name, (_, caught) in cheats.items() if not caught)
