@@ -20,6 +20,7 @@ from .plan import Call, draw_values, plan_session
 from .problem import KernelProblem, Variant
 from .report import FailureClass
 from .submission import importable, output_buffers
+from .threads import ONE_THREAD
 
 if TYPE_CHECKING:
     from .problem import Arrays
@@ -216,12 +217,13 @@ def _grade(
     outputs: "Arrays",
 ) -> list[dict[str, JsonValue]]:
     graded: list[dict[str, JsonValue]] = []
-    for index, (call, given) in enumerate(zip(plan, values, strict=True)):
-        answer = told.runs[0].calls[index] if told.runs and index < len(told.runs[0].calls) else None
-        if answer is not None and answer.error is not None:
-            graded.append(failed(call.variant, *answer.error))
-        else:
-            graded.append(measure(problem, call.variant, given, outputs.get(f"0/{index}")))
+    with ONE_THREAD:
+        for index, (call, given) in enumerate(zip(plan, values, strict=True)):
+            answer = told.runs[0].calls[index] if told.runs and index < len(told.runs[0].calls) else None
+            if answer is not None and answer.error is not None:
+                graded.append(failed(call.variant, *answer.error))
+            else:
+                graded.append(measure(problem, call.variant, given, outputs.get(f"0/{index}")))
     return graded
 
 

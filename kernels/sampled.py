@@ -17,6 +17,7 @@ from .extract import Kernels
 from .grade import failed, measure_sample
 from .problem import KernelProblem, Sample, Sampled, Variant
 from .requests import Requests
+from .threads import ONE_THREAD
 
 WIDTHS = (128, 256)
 """Of the part: a tile of the last kernels must lie within it."""
@@ -47,7 +48,8 @@ async def look(
         return Looked(case=None, why=f"{problem.name} can't be looked at in part")
     why = "there is no part"
     for width in WIDTHS:
-        part = await asyncio.to_thread(problem.sample, variant, derive_seed(seed, "part", width), width)
+        with ONE_THREAD:
+            part = await asyncio.to_thread(problem.sample, variant, derive_seed(seed, "part", width), width)
         if part is None:
             break
         request, blob = await asyncio.to_thread(_request, problem, kernels, variant, recorded, part)

@@ -82,6 +82,8 @@ class KernelProcess:
             return ["crash", "it wrote more than its scratch may hold"]
         if reply.ending is Ending.TIMED_OUT or reply.wall_seconds >= self._seconds - 1:  # CPU time may run out first
             return ["timeout", f"no answer within {self._seconds} s"]
+        if reply.ending is Ending.EXITED:
+            return ["exited", f"it exited with status {reply.status} before it answered"]
         return ["crash", reply.detail or "the process ended before it answered"]
 
 

@@ -101,16 +101,33 @@ def custom_kernel(data):
     return y @ w["to_out.weight"].T
 """
 
+FLOOD = """
+import os
+def custom_kernel(data):
+    for _ in range(1024):
+        os.write(1, b"x" * (1 << 20))
+    return data[0].clone()
+"""
+FORK = """
+import os, time
+def custom_kernel(data):
+    if os.fork() == 0:
+        time.sleep(1000)
+    return data[0].clone()
+"""
+
 
 @pytest.mark.parametrize(
     ("source", "failure"),
     [
         ("def custom_kernel(data:\n", FailureClass.SYNTAX_ERROR),
         ("x = 1\n", FailureClass.NO_CUSTOM_KERNEL),
-        ("raise RuntimeError('no')\n", FailureClass.CRASH),
+        ("raise RuntimeError('no')\n", FailureClass.IMPORT_ERROR),
         ("def custom_kernel(data):\n    return data[0] / 0 + undefined\n", FailureClass.CRASH),
-        ("import os\ndef custom_kernel(data):\n    os._exit(0)\n", FailureClass.CRASH),
-        ("import sys\nsys.exit(0)\n", FailureClass.CRASH),
+        ("import os\ndef custom_kernel(data):\n    os._exit(0)\n", FailureClass.EXITED),
+        ("import sys\nsys.exit(0)\n", FailureClass.IMPORT_ERROR),
+        (FLOOD, FailureClass.TOO_MUCH_OUTPUT),
+        (FORK, FailureClass.FORKED),
         ("def custom_kernel(data):\n    return [data[0]]\n", FailureClass.BAD_OUTPUT),
         ("def custom_kernel(data):\n    return data[0].double()\n", FailureClass.BAD_OUTPUT),
         ("def custom_kernel(data):\n    return data[0] * float('nan')\n", FailureClass.BAD_OUTPUT),
@@ -121,7 +138,7 @@ def custom_kernel(data):
         (SOURCE.replace("tl.rsqrt(", "tl.sqrt("), FailureClass.WRONG_RESULT),
         (TORCH_ONLY, FailureClass.NO_TRITON_KERNEL),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 async def test_a_bad_source_is_rejected_with_its_own_reason(verifier, source, failure):
     report = await verifier.verify(source, VARIANT)

@@ -8,7 +8,10 @@ This file runs inside the sandbox, without the rest of Pawl.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
+import resource
 import sys
 import traceback
 import types
@@ -22,6 +25,9 @@ from triton.runtime.interpreter import InterpretedFunction
 from . import pretend
 from .operands import Rejected
 from .record import NeedsValues, Recorder
+
+WORDS_BYTES, FILE_BYTES = 1 << 20, 64 << 20
+"""What a submission may print, and the size of any file that it writes."""
 
 
 def record(request: dict[str, Any], tensors: dict[str, torch.Tensor], scratch: Path) -> tuple[dict[str, Any], bytes]:
@@ -46,9 +52,11 @@ def record(request: dict[str, Any], tensors: dict[str, torch.Tensor], scratch: P
     InterpretedFunction.run = lambda self, *args, grid, warmup, **kwargs: (
         None if warmup else recorder.launch(self, args, kwargs, grid)
     )
+    said = _keep_words(scratch)
     try:
         with pretend.Pretence(recorder.read), recorder:
             answer = _session(request, tensors, scratch, recorder)
+        _check_behaviour(said)
     except Rejected as rejected:
         return {"error": [rejected.code, str(rejected)]}, b""
     except NeedsValues as needs:
@@ -56,6 +64,30 @@ def record(request: dict[str, Any], tensors: dict[str, torch.Tensor], scratch: P
     constants = {str(number): value for number, value in recorder.constants.items()}
     answer |= {"sizes": recorder.sizes, "constants": sorted(recorder.constants), "choices": recorder.choices}
     return answer, save(constants) if constants else b""
+
+
+def _keep_words(scratch: Path) -> Path:
+    """Send what is printed to a file that can't grow without end."""
+    said = scratch / "said"
+    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, hard))
+    return said
+
+
+def _check_behaviour(said: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    size = said.stat().st_size
+    if size > WORDS_BYTES:
+        raise Rejected("too-much-output", f"it printed {size} bytes or more, at most {WORDS_BYTES} are allowed")
+    running = Path(f"/proc/self/task/{os.getpid()}/children")
+    began = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
+    if began or (running.exists() and running.read_text().strip()):
+        raise Rejected("forked", "it starts processes of its own, which a kernel has no use for")
 
 
 def _session(
@@ -127,7 +159,7 @@ def _import(source: str, modules: dict[str, str], scratch: Path) -> Any:
     except SyntaxError as error:
         raise Rejected("syntax-error", f"line {error.lineno}: {error.msg}") from None
     except BaseException as error:
-        raise Rejected("crash", f"at import: {_tail(error)}") from None
+        raise Rejected("import-error", _tail(error)) from None
     function = getattr(module, "custom_kernel", None)
     if not callable(function):
         raise Rejected("no-custom-kernel", "the module defines no function custom_kernel(data)")
@@ -141,6 +173,9 @@ def _call(function: Any, data: Any) -> Any:
         raise
     except MemoryError:
         raise Rejected("memory", "out of memory") from None
+    except OSError as error:
+        code = "too-much-output" if error.errno == errno.EFBIG else "forked" if error.errno == errno.EAGAIN else "crash"
+        raise Rejected(code, _tail(error)) from None
     except BaseException as error:
         raise Rejected("crash", _tail(error)) from None
 
