@@ -153,7 +153,7 @@ def test_the_doctor_says_what_is_here(tmp_path: Path):
     assert done.returncode == (0 if found["sandbox"]["present"] else 1)
 
 
-@pytest.mark.parametrize("where", ["root", "elsewhere"])
+@pytest.mark.parametrize("where", ["root", pytest.param("elsewhere", marks=pytest.mark.slow)])
 def test_the_stack_imports_from_the_repository_and_from_elsewhere(where: str, tmp_path: Path):
     script = "import pawl, trl, transformers; from transformers import LlamaForCausalLM"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
