@@ -437,6 +437,7 @@ async def test_the_kill_switch_stops_at_the_next_node_until_it_is_lifted(
     assert records(home)["rounds"] == records(ended)["rounds"]
 
 
+@pytest.mark.slow  # tests/test_halts.py has it while a job trains
 async def test_a_used_up_budget_halts_and_a_larger_one_goes_on(home: Path, server: Served) -> None:
     async with opened(home, server) as session:
         before = session.status(CAMPAIGN)

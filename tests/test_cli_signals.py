@@ -80,6 +80,7 @@ def test_the_first_signal_drains_the_second_ends_at_once_and_nothing_is_lost(ser
         assert session.history(CAMPAIGN)[0].next == ["gauntlet"]
 
 
+@pytest.mark.slow  # tests/test_halts.py has a worker that tells once and is drained
 def test_an_idle_worker_ends_at_the_first_signal_and_has_told_once_of_what_it_cannot_run(
     server: Served, tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ async def test_a_second_verifier_reads_the_shared_cache_and_starts_no_process(ve
     assert not (tmp_path / "own").exists()
 
 
+@pytest.mark.slow
 async def test_a_schedule_of_known_kernels_compiles_nothing(verifier):
     await verifier.verify(SOURCE, VARIANT)
     compiled = sorted((verifier._requests._cache.root / "compile").rglob("*.json"))
