@@ -281,8 +281,10 @@ class Verifier:
         cases = [size] if size is not None else problem.correctness(self._seed(source, "sizes"))
         key: JsonValue = [problem.name, digest_bytes(same.encode()), str(size or ""), dict(configs or {})]
 
+        ask = self._requests.ask if size is None else self._requests.ask_patiently
+
         async def work() -> BaseModel:
-            return await check(self._requests.ask, problem, same, kernels, cases, self._seed(source, "values"), configs)
+            return await check(ask, problem, same, kernels, cases, self._seed(source, "values"), configs)
 
         return unless_failed(await self._requests.once("correctness", key, Checked, work))
 
@@ -370,9 +372,12 @@ def _kernels(source: str) -> Kernels:
 
 
 def _answer_bytes() -> int:
-    """The outputs of any problem's session, several times over, take less than eight times what its cases move."""
+    """The outputs of any problem's session, several times over, take less than eight times what its cases move.
+
+    Those of a session at a smaller size are no more than half of what that may move, each: a dozen fit.
+    """
     outputs = (math.fsum(map(each.least_bytes, each.correctness())) for each in PROBLEMS.values())
-    return REPORT_BYTES + 8 * math.ceil(max(outputs))
+    return REPORT_BYTES + max(8 * math.ceil(max(outputs)), 6 * math.ceil(AFFORDABLE_BYTES))
 
 
 def _same_course(recording: Recording, courses: Sequence[Course]) -> bool:

@@ -1,8 +1,8 @@
-"""bfloat16 between all steps, which the public tolerance lets through and half precision's error budget doesn't."""
+"""bfloat16 between all steps under a contract for fp32; the one for fp16 allows it."""
 
 EXPLOIT = {
     "id": "X37", "problem": "trimul", "naive": "recheck", "proof": "imprecise", "outcome": "rejected",
-    "expected": ["precision", "bias", "wrong-result"],
+    "precision": "fp32", "expected": ["precision", "bias", "wrong-result"],
 }  # fmt: skip
 
 run_project, run_normalise = project, normalise
