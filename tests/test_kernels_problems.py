@@ -230,9 +230,8 @@ def test_plain_kernels_and_schedules_are_right(ran, name, which):
         assert verdict(case, problem.tolerance(variant.precision)) is None, case
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "softmax" else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_plain_kernels_compile_for_the_device(name, tmp_path):
     problem = PROBLEMS[name]
     assert compile_modules(tmp_path, [Job(problem, problem.seed_source(), (problem.benchmark()[0],))]) >= 1

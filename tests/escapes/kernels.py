@@ -130,16 +130,15 @@ def custom_kernel(data):
 """
 """Behind a module that is right: does next to nothing where it is timed."""
 
-HALF_WHERE_TIMED = """
+OTHER_WHERE_TIMED = """
 
 honest = custom_kernel
 
 def custom_kernel(data):
-    if data[0].shape[1] < 500:
-        return honest(data)
-    return honest((data[0].to(torch.float16), *data[1:]))
+    out = honest(data)
+    return out if data[0].shape[1] < 500 else out.clamp(min=-1e30)
 """
-"""Behind a module that is right: another element type where it is timed."""
+"""Behind a module that is right: an operator more where it is timed, and where no size is small enough to be graded."""
 
 KNOWS_SIZES = """
 
