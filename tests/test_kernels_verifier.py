@@ -79,6 +79,7 @@ async def test_the_contract_decides_which_precision_is_right(verifier):
     assert "contract" in report.reasons[0]
 
 
+@pytest.mark.slow  # tests/zoo has such a kernel too
 async def test_what_does_not_fit_in_shared_memory_is_refused(verifier):
     report = await verifier.verify(PROBLEM.render(SCHEDULE | {"tile": "128x256", "stages": "5"}), VARIANT)
     assert report.failure_class is FailureClass.SHARED_MEMORY

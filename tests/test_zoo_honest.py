@@ -10,10 +10,9 @@ from .zoo import honest_sources
 from .zoo.submissions import small_variant
 
 FAMILIES = {
-    "attention_stages", "cross_entropy_bits", "layer_norm_tuned", "matmul_host_descriptors",
-    "matmul_split_k_atomics", "softmax_persistent", "trimul_leaderboard",
+    "layer_norm_tuned", "matmul_host_descriptors", "matmul_split_k_atomics", "softmax_persistent", "trimul_leaderboard",
 }  # fmt: skip
-"""One for each problem and the rarest kinds; each takes a second or two."""
+"""The rarest kinds; each takes a second or two."""
 SOURCES = honest_sources()
 
 
