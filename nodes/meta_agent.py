@@ -6,7 +6,6 @@ from .journal import key, record
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import State
 
-
 CAPABLE = Sampling(max_tokens=8_192)
 """How a model that writes text and code is sampled: a whole module fits into one answer."""
 
