@@ -1,8 +1,8 @@
 """Which calls of `custom_kernel` a source is checked with, and on which values.
 
-One session calls it for every case; then again at the pointers of the first case with new values everywhere; then at
-new pointers with the same weights; then with one element changed. An implementation may keep what it packed of the
-weights while they are the same, and nothing else.
+One session calls it for every case; then again at the pointers of the first case with new values everywhere, normal
+ones from here on; then at new pointers with the same weights; then with one element changed. An implementation may keep
+what it packed of the weights while they are the same, and nothing else.
 
 The values that a submission sees while it is recorded differ from those that its steps are graded on, in everything
 but which of them are equal.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core import derive_seed
-from .problem import KernelProblem, Variant
+from .problem import Distribution, KernelProblem, Variant
 
 if TYPE_CHECKING:
     from .problem import Arrays
@@ -44,7 +44,8 @@ def plan_session(cases: Sequence[Variant]) -> list[Call]:
     """The calls that check a source on cases, the cheapest first."""
     count = len(cases)
     calls = [Call(variant, index, index) for index, variant in enumerate(cases)]
-    first = cases[0]
+    # Among ordinary values: where the others of its row are tiny, how large an outlier is doesn't show in a norm.
+    first = cases[0].model_copy(update={"distribution": Distribution.NORMAL})
     calls.append(Call(first, count, count, again=0))
     calls.append(Call(first, count + 1, count))
     calls.append(Call(first, count + 1, count, again=count + 1, touched=True))
