@@ -25,8 +25,13 @@ from . import interpret
 from .operands import Rejected, decode_arguments
 from .replay import Arena, Player
 
-LINE = 128
-"""Bytes whose having been written is noted together."""
+LINE, FINE = 128, 2
+"""Bytes whose having been written is noted together, in large storages and in small ones.
+
+In a small one, such as the losses or the sums of rows, what several programs write would lie in one line.
+"""
+SMALL = 64 << 20
+"""Bytes up to which a storage is small."""
 BATCH = 256
 LOOKED_AT = 33
 """Lanes of a load, evenly spaced, that are looked at."""
@@ -58,7 +63,7 @@ class SparseArena(Arena):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._rooms[number] = torch.frombuffer(room, dtype=torch.uint8)[:size]
-            self.written[number] = np.zeros(-(-size // LINE), bool)
+            self.written[number] = np.zeros(-(-size // _line(size)), bool)
         return self._rooms[number]
 
     def fill(self, described: dict[str, Any], block: list[list[int]], values: torch.Tensor) -> None:
@@ -69,14 +74,19 @@ class SparseArena(Arena):
 
     def note(self, number: int, part: torch.Tensor) -> None:
         """Count a view as written."""
+        line = _line(self._sizes[number])
         for low, high in _runs(part):
-            self.written[number][low // LINE : -(-high // LINE)] = True
+            self.written[number][low // line : -(-high // line)] = True
 
     def is_written(self, described: dict[str, Any], block: list[list[int]]) -> bool:
         """Whether all of a block was."""
         view = self.view(described)[tuple(slice(low, high) for low, high in block)]
-        lines = self.written[described["t"]]
-        return all(lines[low // LINE : -(-high // LINE)].all() for low, high in _runs(view))
+        lines, line = self.written[described["t"]], _line(self._sizes[described["t"]])
+        return all(lines[low // line : -(-high // line)].all() for low, high in _runs(view))
+
+
+def _line(size: int) -> int:
+    return FINE if size <= SMALL else LINE
 
 
 def _runs(view: torch.Tensor) -> list[tuple[int, int]]:
@@ -103,7 +113,7 @@ class _Follow(interpret.BoundsObserver):
         regions = [(arena.storage(number).data_ptr(), arena.storage(number).numel()) for number in numbers]
         super().__init__(regions)
         order = sorted(range(len(numbers)), key=lambda each: regions[each][0])
-        self._lines = [arena.written[numbers[each]] for each in order]
+        self._lines = [(arena.written[numbers[each]], _line(regions[each][1])) for each in order]
         self._bases = np.array([regions[each][0] for each in order], np.uint64)
         self._fresh: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -131,12 +141,12 @@ class _Follow(interpret.BoundsObserver):
     def store(self, pointers: Any, value: np.ndarray, mask: np.ndarray) -> None:
         """Write, and note it."""
         super().store(pointers, value, mask)
-        self._note(pointers.data, mask)
+        self._note(pointers, mask)
 
     def atomic(self, pointers: Any, mask: np.ndarray, dtype: np.dtype, perform: Any) -> np.ndarray:
         """Change, and note it."""
         old = super().atomic(pointers, mask, dtype, perform)
-        self._note(pointers.data, mask)
+        self._note(pointers, mask)
         return old
 
     def _ready(self, pointers: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -147,19 +157,21 @@ class _Follow(interpret.BoundsObserver):
         flat, active = flat[:, picked], active[:, picked]
         written = np.ones(flat.shape, bool)
         which = np.searchsorted(self._bases, flat, side="right") - 1
-        for number, lines in enumerate(self._lines):
+        for number, (lines, line) in enumerate(self._lines):
             mine = (which == number) & active
             if mine.any():
-                places = ((flat[mine] - self._bases[number]) // np.uint64(LINE)).astype(np.int64)
+                places = ((flat[mine] - self._bases[number]) // np.uint64(line)).astype(np.int64)
                 written[mine] = lines[np.minimum(places, len(lines) - 1)]
         return np.asarray((written | ~active).all(axis=1))
 
-    def _note(self, pointers: np.ndarray, mask: np.ndarray) -> None:
-        active = pointers[mask]
+    def _note(self, pointers: Any, mask: np.ndarray) -> None:
+        size = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
+        active = pointers.data[mask]
         which = np.searchsorted(self._bases, active, side="right") - 1
         for number in np.unique(which):
-            lines = self._lines[number]
-            places = np.unique((active[which == number] - self._bases[number]) // np.uint64(LINE)).astype(np.int64)
+            lines, line = self._lines[number]
+            first = (active[which == number] - self._bases[number]).astype(np.int64)
+            places = np.unique(np.concatenate([first + byte for byte in range(0, size, line)]) // line)
             fresh = places[~lines[places]]
             lines[fresh] = True
             self._fresh.append((lines, fresh))
