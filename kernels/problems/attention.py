@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
+from ..problem import Distribution, Precision, Rounding, Sample, TensorSpec, Tolerance, TritonRule, Variant, exact
 from ..schedule import Schedule
 from .attention_render import SPACE, render_attention
 from .shapes import seed_text, smaller_variants, stream
@@ -142,6 +142,12 @@ class Attention:
         from .attention_reference import attention
 
         return attention(inputs, causal=variant["causal"], rounding=rounding)
+
+    def sample(self, variant: Variant, seed: int, width: int) -> Sample | None:
+        """A stretch of the queries of one head."""
+        from .attention_sample import sample_queries
+
+        return sample_queries(self, variant, seed, width)
 
 
 def _draw_one(draw: random.Random) -> Variant:

@@ -27,22 +27,27 @@ def draw_inputs(variant: Variant, specs: dict[str, TensorSpec], seed: int) -> Ar
     return {name: values[name].astype(np.float16) for name in specs}
 
 
-def attention(inputs: Arrays, *, causal: bool, rounding: Rounding = exact) -> NDArray[np.float64]:
+def attention(
+    inputs: Arrays, *, causal: bool, rounding: Rounding = exact, positions: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
     """softmax(q k^T / sqrt(d)) v (Vaswani et al. 2017, eq. 1).
 
     Args:
-        inputs: `q`, `k` and `v`, [batch, heads, n, d].
+        inputs: `q`, `k` and `v`, [batch, heads, n, d]; q may have fewer positions than the others.
         causal: whether position i sees positions up to i alone.
         rounding: applied to the operands, which are fp16 already, to the weights before they are divided by their
             sum, and to the output.
+        positions: those of the queries, [queries]; by default all n, in order.
 
     Returns:
-        The output, [batch, heads, n, d].
+        The output, of q's shape.
     """
     q, k, v = (rounding(inputs[name].astype(np.float64)) for name in ("q", "k", "v"))
-    n, d = q.shape[2:]
+    n, d = k.shape[2:]
     scores = q @ np.swapaxes(k, 2, 3) / np.sqrt(d)
     if causal:
-        scores += np.triu(np.full((n, n), -np.inf), 1)
+        keys = np.arange(n, dtype=np.int64)
+        rows = keys if positions is None else positions
+        scores = np.where(keys <= rows[:, None], scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=3, keepdims=True))
     return rounding(rounding(weights) @ v / weights.sum(axis=3, keepdims=True))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
+from ..problem import Distribution, Precision, Rounding, Sample, TensorSpec, Tolerance, TritonRule, Variant, exact
 from ..schedule import Schedule
 from .cross_entropy_render import SPACE, render_cross_entropy
 from .shapes import ROWS, seed_text, smaller_variants, stream
@@ -127,6 +127,12 @@ class CrossEntropy:
         from .cross_entropy_reference import cross_entropy
 
         return cross_entropy(inputs, rounding)
+
+    def sample(self, variant: Variant, seed: int, width: int) -> Sample | None:
+        """A stretch of rows."""
+        from .stretches import sample_stretches
+
+        return sample_stretches(self, variant, ("rows",), seed, width)
 
 
 def _draw_one(draw: random.Random) -> Variant:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
+from ..problem import Distribution, Precision, Rounding, Sample, TensorSpec, Tolerance, TritonRule, Variant, exact
 from ..schedule import Schedule
 from .layer_norm_render import SPACE, render_layer_norm
 from .shapes import ROWS, seed_text, smaller_variants, stream
@@ -123,6 +123,12 @@ class LayerNorm:
         from .layer_norm_reference import layer_norm
 
         return layer_norm(inputs, rounding)
+
+    def sample(self, variant: Variant, seed: int, width: int) -> Sample | None:
+        """A stretch of rows."""
+        from .stretches import sample_stretches
+
+        return sample_stretches(self, variant, ("rows",), seed, width)
 
 
 def _draw_one(draw: random.Random) -> Variant:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ..problem import Distribution, Precision, Rounding, TensorSpec, Tolerance, TritonRule, Variant, exact
+from ..problem import Distribution, Precision, Rounding, Sample, TensorSpec, Tolerance, TritonRule, Variant, exact
 from ..schedule import Schedule
 from .matmul_render import SPACE, render_matmul
 from .shapes import ROWS, seed_text, smaller_variants, stream
@@ -140,6 +140,12 @@ class Matmul:
         from .matmul_reference import product
 
         return product(inputs, variant["activation"], rounding)
+
+    def sample(self, variant: Variant, seed: int, width: int) -> Sample | None:
+        """A stretch of rows, and one of columns."""
+        from .stretches import sample_stretches
+
+        return sample_stretches(self, variant, ("m", "n"), seed, width)
 
 
 def _draw_one(draw: random.Random) -> Variant:
