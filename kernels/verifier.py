@@ -32,7 +32,7 @@ from .extract import Kernels, extract_kernels, interpreted_source
 from .grade import verdict
 from .measured import measured_reports
 from .model.device import H100
-from .problem import KernelProblem, Variant
+from .problem import KernelProblem, Precision, Variant
 from .problems import PROBLEMS, find_problem
 from .report import FailureClass, Report, Status
 from .requests import Rejection, Requests, unless_failed
@@ -48,7 +48,9 @@ REPORT_BYTES = 8 << 20
 AFFORDABLE_FLOPS, AFFORDABLE_BYTES = 3e10, 128e6
 """What a run at a smaller size may take, to see whether the steps that a submission takes only at large sizes are
 right."""
-
+_EXACT = frozenset({"fp64", "fp32", "tf32x3", "bf16x6", "bf16x3"})
+PRODUCTS = {Precision.FP32: _EXACT, Precision.FP16: _EXACT | {"fp16", "bf16", "tf32"}}
+"""What products may be in at sizes where they weren't at those that are always checked."""
 
 PART_BYTES = 3e8
 """Least traffic of a variant up to which grading a part of its output takes some ten seconds."""
@@ -311,6 +313,7 @@ class Verifier:
         first = checked
         if _known(found, first):
             return []
+        _check_products(variant, found, first)
         for small in problem.smaller(variant):
             flops, traffic = problem.flops(small), problem.least_bytes(small)
             if flops > AFFORDABLE_FLOPS or traffic > AFFORDABLE_BYTES:
@@ -321,6 +324,8 @@ class Verifier:
                 _check_correctness(problem, list(checked.cases), variant)
                 if _known(found, checked):
                     return list(checked.cases)
+                if not _same_course(found.recording, checked.courses):
+                    break  # it does other steps where it is graded than where it isn't, at the same size
         runs = " or ".join(sorted({_order(course) for course in first.courses}))
         raise Rejection(
             FailureClass.UNCHECKED,
@@ -405,6 +410,18 @@ def _check_correctness(problem: KernelProblem, cases: Sequence[Mapping[str, Json
         failed = verdict(case, problem.tolerance(variant.precision))
         if failed is not None:
             raise Rejection(*failed)
+
+
+def _check_products(variant: Variant, found: Estimate, checked: Checked) -> None:
+    """Long sums average rounding away, so that an error within the contract doesn't show that the products are."""
+    seen = {kind for kinds in checked.products.values() for kind in kinds}
+    rough = {kind for kinds in found.products.values() for kind in kinds} - seen - PRODUCTS[variant.precision]
+    if rough:
+        raise Rejection(
+            FailureClass.PRECISION,
+            f"its products are in {', '.join(sorted(rough))} at this size, in {', '.join(sorted(seen)) or 'nothing'} "
+            f"where outputs were checked, and the contract is {variant.precision}",
+        )
 
 
 def _check_share(problem: KernelProblem, found: Estimate) -> None:

@@ -8,7 +8,7 @@ EXPLOIT = {
     "naive": "exit_code",
     "after": "",
     "outcome": "rejected",
-    "expected": ["crash"],
+    "expected": ["exited"],
 }
 
 
