@@ -103,6 +103,13 @@ def custom_kernel(data):
     return y @ w["to_out.weight"].T
 """
 
+HUNGRY = """
+import torch
+held = []
+def custom_kernel(data):
+    while True:
+        held.append(torch.ones(1 << 26))
+"""
 FLOOD = """
 import os
 def custom_kernel(data):
@@ -128,6 +135,7 @@ def custom_kernel(data):
         ("def custom_kernel(data):\n    return data[0] / 0 + undefined\n", FailureClass.CRASH),
         ("import os\ndef custom_kernel(data):\n    os._exit(0)\n", FailureClass.EXITED),
         ("import sys\nsys.exit(0)\n", FailureClass.IMPORT_ERROR),
+        (HUNGRY, FailureClass.MEMORY),
         (FLOOD, FailureClass.TOO_MUCH_OUTPUT),
         (FORK, FailureClass.FORKED),
         ("def custom_kernel(data):\n    return [data[0]]\n", FailureClass.BAD_OUTPUT),
@@ -140,7 +148,7 @@ def custom_kernel(data):
         (SOURCE.replace("tl.rsqrt(", "tl.sqrt("), FailureClass.WRONG_RESULT),
         (TORCH_ONLY, FailureClass.NO_TRITON_KERNEL),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 async def test_a_bad_source_is_rejected_with_its_own_reason(verifier, source, failure):
     report = await verifier.verify(source, VARIANT)

@@ -177,7 +177,8 @@ def _call(function: Any, data: Any) -> Any:
         code = "too-much-output" if error.errno == errno.EFBIG else "forked" if error.errno == errno.EAGAIN else "crash"
         raise Rejected(code, _tail(error)) from None
     except BaseException as error:
-        raise Rejected("crash", _tail(error)) from None
+        full = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's own allocator
+        raise Rejected("memory" if full else "crash", _tail(error)) from None
 
 
 def _output(value: Any, recorder: Recorder) -> dict[str, Any]:
