@@ -86,6 +86,8 @@ async def record(
             return told
         if len(told.calls) != len(calls):
             return unreadable(f"{len(told.calls)} calls, expected {len(calls)}")
+        if any(set(made.inputs) != set(specs) for made, (specs, _, _) in zip(told.calls, calls, strict=True)):
+            return unreadable("its calls have other inputs than they were given")
         try:
             held = load(constants) if constants else {}
         except Exception as error:  # bytes that the submission's process forged or broke

@@ -185,7 +185,7 @@ async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, c
             operations=sum(math.prod(places[at].grid) * each.counts["operations"] for at, each in known.items()),
             configs={name: index for name, index in configs.items() if index},
         )
-    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError) as error:
         # The operators' arguments are the submission's own words.
         raise Rejection(FailureClass.NOT_COUNTABLE, f"its operators can't be modelled: {error}"[:400]) from None
 

@@ -25,14 +25,13 @@ from pydantic import BaseModel, ConfigDict, JsonValue
 from ..core import HomeDamaged, derive_seed, digest_bytes
 from ..safety.sandbox import Sandbox
 from ..safety.telemetry import names, span
-from .answers import Course, Recording
 from .checking import Checked, check
 from .estimating import Estimate, estimate, recorded_call
 from .extract import Kernels, extract_kernels, interpreted_source
-from .grade import verdict
+from .honesty import check_correctness, check_products, check_share, check_work, in_words, is_known, same_course
 from .measured import measured_reports
 from .model.device import H100
-from .problem import KernelProblem, Precision, Variant
+from .problem import KernelProblem, Variant
 from .problems import PROBLEMS, find_problem
 from .report import FailureClass, Report, Status
 from .requests import Rejection, Requests, unless_failed
@@ -48,9 +47,6 @@ REPORT_BYTES = 8 << 20
 AFFORDABLE_FLOPS, AFFORDABLE_BYTES = 3e10, 128e6
 """What a run at a smaller size may take, to see whether the steps that a submission takes only at large sizes are
 right."""
-_EXACT = frozenset({"fp64", "fp32", "tf32x3", "bf16x6", "bf16x3"})
-PRODUCTS = {Precision.FP32: _EXACT, Precision.FP16: _EXACT | {"fp16", "bf16", "tf32"}}
-"""What products may be in at sizes where they weren't at those that are always checked."""
 
 PART_BYTES = 3e8
 """Least traffic of a variant up to which grading a part of its output takes some ten seconds."""
@@ -220,7 +216,7 @@ class Verifier:
             looked = unless_failed(await self._requests.once("sampled", key, Looked, work))
             if looked.case is None:
                 return report.model_copy(update={"unsampled": looked.why})
-            _check_correctness(problem, [looked.case], variant)
+            check_correctness(problem, [looked.case], variant)
         except Rejection as rejection:
             return _rejected(rejection, report.correctness, report.floor_us)
         return report.model_copy(update={"correctness": [*report.correctness, looked.case]})
@@ -234,15 +230,15 @@ class Verifier:
             if graded:
                 checked = await self._checked(problem, source, kernels)
                 correctness = list(checked.cases)
-                _check_correctness(problem, correctness, variant)
+                check_correctness(problem, correctness, variant)
             found = await estimate(self._requests, problem, source, kernels, variant)
             if checked is not None:
                 if found.configs:
                     checked = await self._checked(problem, source, kernels, found.configs)
-                    _check_correctness(problem, list(checked.cases), variant)
+                    check_correctness(problem, list(checked.cases), variant)
                 correctness += await self._check_course(problem, source, kernels, variant, found, checked)
-                _check_share(problem, found)
-                _check_work(problem, variant, found)
+                check_share(problem, found)
+                check_work(problem, variant, found)
                 if found.time_us < floor:
                     raise Rejection(
                         FailureClass.IMPOSSIBLE,
@@ -311,25 +307,25 @@ class Verifier:
             Rejection: no affordable size takes the same steps, or the output there is wrong.
         """
         first = checked
-        if _known(found, first):
+        if is_known(found, first):
             return []
-        _check_products(variant, found, first)
+        check_products(variant, found, first)
         for small in problem.smaller(variant):
             flops, traffic = problem.flops(small), problem.least_bytes(small)
             if flops > AFFORDABLE_FLOPS or traffic > AFFORDABLE_BYTES:
                 break
             recording = await recorded_call(self._requests, problem, source, small, found.configs)
-            if _same_course(found.recording, [recording.course]):
+            if same_course(found.recording, [recording.course]):
                 checked = await self._checked(problem, source, kernels, found.configs, small)
-                _check_correctness(problem, list(checked.cases), variant)
-                if _known(found, checked):
+                check_correctness(problem, list(checked.cases), variant)
+                if is_known(found, checked):
                     return list(checked.cases)
-                if not _same_course(found.recording, checked.courses):
+                if not same_course(found.recording, checked.courses):
                     break  # it does other steps where it is graded than where it isn't, at the same size
-        runs = " or ".join(sorted({_order(course) for course in first.courses}))
+        runs = " or ".join(sorted({in_words(course) for course in first.courses}))
         raise Rejection(
             FailureClass.UNCHECKED,
-            f"it does {_order(found.recording.course)}, where outputs were checked it does {runs}"[:1200],
+            f"it does {in_words(found.recording.course)}, where outputs were checked it does {runs}"[:1200],
         )
 
 
@@ -383,76 +379,3 @@ def _answer_bytes() -> int:
     """
     outputs = (math.fsum(map(each.least_bytes, each.correctness())) for each in PROBLEMS.values())
     return REPORT_BYTES + max(8 * math.ceil(max(outputs)), 6 * math.ceil(AFFORDABLE_BYTES))
-
-
-def _same_course(recording: Recording, courses: Sequence[Course]) -> bool:
-    course = recording.course
-    used = {name for each in courses for name in each.operators}
-    return course.steps in [each.steps for each in courses] and set(course.operators) <= used
-
-
-def _known(found: Estimate, checked: Checked) -> bool:
-    """Whether a call does what checked calls did, its products in no other precision."""
-    products = all(set(kinds) <= set(checked.products.get(name, ())) for name, kinds in found.products.items())
-    return products and _same_course(found.recording, checked.courses)
-
-
-def _order(course: Course) -> str:
-    steps = [
-        f"{step.kernel}({', '.join([*map(':'.join, step.types.items()), *map('='.join, step.words.items())])})"
-        for step in course.steps
-    ]
-    return ", ".join([*steps, *course.operators]) or "nothing"
-
-
-def _check_correctness(problem: KernelProblem, cases: Sequence[Mapping[str, JsonValue]], variant: Variant) -> None:
-    for case in cases:
-        failed = verdict(case, problem.tolerance(variant.precision))
-        if failed is not None:
-            raise Rejection(*failed)
-
-
-def _check_products(variant: Variant, found: Estimate, checked: Checked) -> None:
-    """Long sums average rounding away, so that an error within the contract doesn't show that the products are."""
-    seen = {kind for kinds in checked.products.values() for kind in kinds}
-    rough = {kind for kinds in found.products.values() for kind in kinds} - seen - PRODUCTS[variant.precision]
-    if rough:
-        raise Rejection(
-            FailureClass.PRECISION,
-            f"its products are in {', '.join(sorted(rough))} at this size, in {', '.join(sorted(seen)) or 'nothing'} "
-            f"where outputs were checked, and the contract is {variant.precision}",
-        )
-
-
-def _check_share(problem: KernelProblem, found: Estimate) -> None:
-    rule = problem.triton
-    triton = math.fsum(launch.time_us for launch in found.launches if launch.programs)
-    others = math.fsum(
-        launch.time_us
-        for launch in found.launches
-        if not launch.programs and launch.kernel.removeprefix("aten.").split(".")[0] not in rule.left_to_torch
-    )
-    if not triton:
-        raise Rejection(FailureClass.NO_TRITON_KERNEL, "expected launches of @triton.jit functions; none launched")
-    if triton < rule.share * (triton + others):
-        raise Rejection(
-            FailureClass.TORCH_SHARE,
-            f"Triton does {triton / (triton + others):.0%} of the estimated time, at least {rule.share:.0%} is asked "
-            f"for; besides, only {sorted(rule.left_to_torch)} may be left to torch",
-        )
-
-
-def _check_work(problem: KernelProblem, variant: Variant, found: Estimate) -> None:
-    """Fewer products, reads or writes than the problem takes are a shortcut at a size whose output no one sees."""
-    work, call, kept = found.work, found.recording, problem.weights(variant)
-    done, needed = work.flops + found.operations, problem.flops(variant)
-    if done < 0.98 * needed:
-        words = f"its products take {done:.3g} operations, the problem's {needed:.3g}"
-        raise Rejection(FailureClass.LESS_WORK, words)
-    specs = problem.specs(variant)
-    name = max(sorted(set(specs) - kept), key=lambda each: specs[each].bytes, default=None)
-    if name is not None and work.read.get(call.inputs[name].t, 0.0) < 0.9 * specs[name].bytes:
-        raise Rejection(FailureClass.LESS_WORK, f"it doesn't read all of {name}")
-    output = problem.output(variant)
-    if work.written.get(call.output.t, 0.0) < 0.9 * output.bytes:
-        raise Rejection(FailureClass.LESS_WORK, "it doesn't write all of its output")

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import save
 
 from . import interpret
-from .operands import Rejected, decode_arguments
-from .replay import Arena, Player
+from .operands import Rejected
+from .replay import ALLOCATE, Arena, Player
 
 LINE, FINE = 128, 2
 """Bytes whose having been written is noted together, in large storages and in small ones.
@@ -40,8 +40,11 @@ WHOLE = 256 << 20
 _ZEROS = ("zeros", "zeros_like", "new_zeros", "zero_", "zero")
 
 
-class Unsampled(Exception):
+class Unsampled(Rejected):
     """The block can't be had by running some of the programs."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("unsampled", why)
 
 
 class _LeftOut(Exception):
@@ -194,7 +197,7 @@ class _Partial(Player):
         if name in _ZEROS and clean:  # as they are
             for tensor, view in zip((*given, *fresh), mine, strict=True):
                 self._sparse.note(tensor["t"], view)
-        elif not step["outs"] or "empty" not in name:
+        elif not step["op"].startswith(ALLOCATE):
             if clean and given:
                 return  # of what isn't there nothing comes
             if amount > WHOLE or not all(self._sparse.is_written(t, [[0, n] for n in t["sizes"]]) for t in given):
@@ -203,22 +206,11 @@ class _Partial(Player):
             for tensor in [*fresh, *(given[:1] if name.endswith("_") else [])]:
                 self._sparse.note(tensor["t"], self._sparse.view(tensor))
 
-    def _launch(self, step: dict[str, Any]) -> None:
-        kernel = self._kernels.get(step["kernel"])
-        if kernel is None:
-            raise Rejected("no-triton-kernel", f"{step['kernel']} is no plain @triton.jit function of the module")
+    def _interpret(self, step: dict[str, Any], kernel: Any, arguments: dict[str, Any]) -> None:
         if interpret.spins(kernel):
             raise Unsampled(f"programs of {step['kernel']} wait for one another")
-        arguments = decode_arguments(step, self._sparse.view)
         observer = _Follow(self._sparse, sorted({tensor["t"] for tensor in _tensors(step["arguments"])}))
-        try:
-            interpret.run_some(kernel, arguments, tuple(step["grid"]), observer, BATCH, _LeftOut)
-        except interpret.OutOfBounds as error:
-            raise Rejected("out-of-bounds", f"{step['kernel']}: {error}"[:800]) from None
-        except MemoryError:
-            raise
-        except Exception as error:
-            raise Rejected("crash", f"{step['kernel']}: {type(error).__name__}: {error}"[:800]) from None
+        interpret.run_some(kernel, arguments, tuple(step["grid"]), observer, BATCH, _LeftOut)
 
 
 def _tensors(value: Any) -> list[dict[str, Any]]:

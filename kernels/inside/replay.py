@@ -3,8 +3,8 @@
 # pyright: reportAttributeAccessIssue=false
 """Does again what a submission did, on other values, in a process that runs none of its host code.
 
-Every storage lies between guards and begins as NaN; kernels may touch nothing outside them. Which operators there are
-is a list of what computes on tensors; which kernels, what `extract.py` let through. So an output that is right was
+Every storage lies between guards and begins as NaN; kernels may touch nothing outside them. Operators are torch's,
+but for those that do more than compute; kernels, those that `extract.py` let through. So an output that is right was
 computed by the very steps that are counted.
 
 This file runs inside the sandbox, without the rest of Pawl.
@@ -33,7 +33,8 @@ _FORBIDDEN = ("from_file", "set_", "resize", "_resize", "set_data", "data", "_lo
               "_foobar", "_test", "rename", "_version", "requires_grad", "_fw", "_make_dual")  # fmt: skip
 """Operators that swap what lies under a tensor, or that have no place in a computation."""
 
-_ALLOCATE = ("aten.empty.", "aten.empty_like.", "aten.empty_strided.", "aten.new_empty.", "aten.new_empty_strided.")
+ALLOCATE = ("aten.empty.", "aten.empty_like.", "aten.empty_strided.", "aten.new_empty.", "aten.new_empty_strided.")
+"""Operators that only make room."""
 
 
 class Arena:
@@ -182,7 +183,7 @@ class Player:
 
     def _operator(self, step: dict[str, Any]) -> None:
         operator = _find(step["op"])
-        if step["op"].startswith(_ALLOCATE):
+        if step["op"].startswith(ALLOCATE):
             return  # the storage is there, full of NaNs
         args, kwargs = self._value(step["args"]), self._value(step["kwargs"])
         try:
@@ -203,18 +204,21 @@ class Player:
         kernel = self._kernels.get(step["kernel"])
         if kernel is None:
             raise Rejected("no-triton-kernel", f"{step['kernel']} is no plain @triton.jit function of the module")
-        arguments = decode_arguments(step, self._arena.view)
         try:
-            kinds = self.products.setdefault(step["kernel"], set())
-            observer = _Watch(self._arena.regions(), kinds)
-            done = interpret.run_launch(kernel, arguments, tuple(step["grid"]), observer, self._shuffle)
-            self.spins = self.spins or bool(getattr(done, "spins", False))
+            self._interpret(step, kernel, decode_arguments(step, self._arena.view))
         except interpret.OutOfBounds as error:
             raise Rejected("out-of-bounds", f"{step['kernel']}: {error}"[:800]) from None
-        except MemoryError:
+        except (Rejected, MemoryError):
             raise
         except Exception as error:
             raise Rejected("crash", f"{step['kernel']}: {type(error).__name__}: {error}"[:800]) from None
+
+    def _interpret(self, step: dict[str, Any], kernel: Any, arguments: dict[str, Any]) -> None:
+        """Run the programs of a launch."""
+        kinds = self.products.setdefault(step["kernel"], set())
+        observer = _Watch(self._arena.regions(), kinds)
+        done = interpret.run_launch(kernel, arguments, tuple(step["grid"]), observer, self._shuffle)
+        self.spins = self.spins or done.spins
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
