@@ -137,12 +137,13 @@ print(made, flush=True)
 
 
 async def test_a_fork_bomb_ends_with_its_time(bounded, work):
+    before = _groups()
     began = time.monotonic()
     result = await python(bounded, work, "import os\nwhile True:\n try: os.fork()\n except OSError: pass",
                           processes=30, wall_seconds=1.0)  # fmt: skip
     assert result.ending is Ending.TIMED_OUT
     assert time.monotonic() - began < 10
-    assert not _left_groups()
+    assert _groups() <= before
 
 
 async def test_memory_is_bounded_over_all_processes_together(bounded, work):
@@ -155,10 +156,11 @@ for _ in range(6):
         os._exit(0)
 time.sleep(30)
 """
+    before = _groups()
     result = await python(bounded, work, source, total_memory_bytes=128 << 20, wall_seconds=8, memory_bytes=0)
     assert (result.ending, result.status) == (Ending.MEMORY_LIMIT, signal.SIGKILL)
     assert result.wall_seconds < 6
-    assert not _left_groups()
+    assert _groups() <= before
 
 
 async def test_one_process_can_hold_no_more_than_all_may(sandbox, work):
@@ -259,20 +261,39 @@ os.symlink({str(tmp_path / "neighbour" / "file")!r}, "result.json")
     assert read_result(work, "result.json", 1 << 20) is None
 
 
-def _left_groups():
-    return [
+def _groups():
+    """The control groups that runs of this process have now; a test holds what it left against those before it."""
+    return {
         group
         for place in cgroups.find().places.values()
         for group in place.folder.glob(f"pawl-run-{os.getpid()}-*")
         if group.exists()
-    ]
+    }
 
 
 async def test_a_run_leaves_no_control_group(sandbox, work):
     if not cgroups.find().places:
         pytest.skip(f"no control groups: {cgroups.find().reasons}")
+    before = _groups()
     await asyncio.gather(*(python(sandbox, work, "import os; os.fork()") for _ in range(3)))
-    assert not _left_groups()
+    assert _groups() <= before
+
+
+async def test_a_run_that_is_cancelled_twice_leaves_no_control_group(sandbox, work):
+    if not cgroups.find().places:
+        pytest.skip(f"no control groups: {cgroups.find().reasons}")
+    before = _groups()
+    source = "import os, time\nfor _ in range(40):\n if os.fork() == 0: break\ntime.sleep(60)"
+    run = asyncio.create_task(python(sandbox, work, source, processes=64))
+    while not _groups() - before:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    for _ in range(2):
+        run.cancel()
+        await asyncio.sleep(0.001)
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert _groups() <= before
 
 
 @needs_root

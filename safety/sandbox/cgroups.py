@@ -23,6 +23,8 @@ _COUNTER = "cpuacct"
 """A controller of version 1; in version 2 every group counts."""
 _PREFIX, _OWN = "pawl-run-", "pawl-own"
 _numbers = itertools.count()
+ATTEMPTS = 100
+"""Tries to remove a group, 2 ms longer apart each time: 10 s in all, for what ends slowly on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,21 @@ class Group:
         return 0.0
 
     async def remove(self) -> None:
-        """End what is left in the groups, and remove them."""
+        """End what is left in the groups, and remove them, also where the caller is cancelled meanwhile."""
         for descriptor in self.descriptors:
             os.close(descriptor)
-        for folder in set(self._folders.values()):
-            for attempt in range(50):
-                try:
-                    folder.rmdir()
-                except FileNotFoundError:
-                    pass
-                except OSError:  # something is still ending in it
-                    _kill_all(folder)
-                    await asyncio.sleep(0.002 * (attempt + 1))
-                    continue
+        left = set(self._folders.values())
+        cancelled: asyncio.CancelledError | None = None
+        for attempt in range(ATTEMPTS):
+            left = {folder for folder in left if not _removed(folder)}
+            if not left:
                 break
+            try:  # something is still ending in it
+                await asyncio.sleep(0.002 * (attempt + 1))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
 
 def open_group(*, processes: int, memory: int) -> Group | None:
@@ -219,6 +222,18 @@ def _sweep(folder: Path) -> None:
         if not Path("/proc", left.name.removeprefix(_PREFIX).split("-")[0]).exists():
             with contextlib.suppress(OSError):  # it may be alive where other process ids are counted
                 left.rmdir()
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a group, or end what is in it."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError:
+        _kill_all(folder)
+        return False
+    return True
 
 
 def _kill_all(folder: Path) -> None:
