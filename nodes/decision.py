@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core import Usage
-from ..training.advantages import Objective
+from ..training.objectives import Objective
 
 __all__ = ["Decision", "Diagnosis", "Lever", "Objective", "Operator"]
 

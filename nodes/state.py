@@ -64,7 +64,7 @@ class CampaignRules(_Frozen):
     """Draw sealed items from this number instead of the judge's secret: repeatable in fresh homes, and no longer
     secret. For demonstrations and tests."""
     training: dict[str, JsonValue] = {}
-    """Overrides of the training job's hyper-parameters."""
+    """Overrides of the training job's hyper-parameters; `loss` holds those of a policy gradient's loss."""
 
 
 class Evaluation(_Frozen):

@@ -15,10 +15,11 @@ from ..core import ConfigurationError, Trajectory, Usage, Version, derive_seed, 
 from ..safety.sandbox import Limits
 from ..safety.telemetry import names
 from ..safety.telemetry.jobs import collect_job
-from ..training.advantages import Objective, advantages
+from ..training.advantages import advantages
 from ..training.backend import JobHandle, TrainerBackend, adapter_files
 from ..training.datums import Datum, to_datums
 from ..training.job import JobState, JobStatus, TrainJob
+from ..training.objectives import Objective
 from .candidates import NO_CANDIDATE, propose
 from .charging import charge_of
 from .decision import Lever
@@ -90,6 +91,8 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
     assert base is not None
     objective = state["decision"].objective or Objective.GROUP_RELATIVE
     datums = _datums(_sample(state, runtime), objective, context.task.metric.signed)
+    training = dict(state["rules"].training)
+    loss = training.pop("loss", None)
     initial = None
     if parent.adapter is not None:
         initial = Path(base.adapters) / parent.adapter
@@ -104,13 +107,13 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
     job = TrainJob.model_validate(
         {
             "id": f"{state['campaign']}-r{state['round']}-{digest_json(content)[:12]}",
-            "objective": objective,
+            "objective": {"kind": objective, **({"loss": loss} if loss else {})},
             "base_model_dir": base.model_dir,
             "base_model_name": base.model_name,
             "init_adapter": str(initial) if initial is not None else None,
             "threads": base.threads,
             "seed": derive_seed(state["seed"], "trainer", state["round"]),
-            **state["rules"].training,
+            **training,
         }
     )
     return job, datums

@@ -43,8 +43,7 @@ SMALL: Mapping[str, Any] = {
         "learning_rate": 0.01,
         "rank": 4,
         "alpha": 8.0,
-        "clip": 20.0,
-        "truncation": 20.0,
+        "loss": {"clip_low": 20.0, "clip_high": 20.0, "truncation": 20.0},
         "precision": "float32",
     },
 }

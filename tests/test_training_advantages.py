@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pawl.core import ConfigurationError
-from pawl.training import EntropicSettings, Objective, Scale, advantages, entropic, group_relative
+from pawl.training import Entropic, Objective, Scale, advantages, entropic, group_relative
 from pawl.training.advantages import solve_beta, tilt_kl
 
 rewards = st.lists(st.integers(-4000, 4000).map(lambda n: n / 1000), min_size=1, max_size=24)
@@ -18,7 +18,7 @@ groups = st.lists(st.integers(-4000, 4000).map(lambda n: n / 1000), min_size=4, 
 
 def reference(values: list[float]) -> np.ndarray:
     """The entropic advantages by brute force: beta on a fine grid, float64."""
-    settings = EntropicSettings()
+    settings = Entropic()
     r = np.asarray(values, dtype=np.float64)
     gap = np.where(r.max() - r <= settings.resolution, 0.0, r - r.max())
     winners = int((gap == 0).sum())
@@ -38,7 +38,7 @@ def reference(values: list[float]) -> np.ndarray:
 @given(groups)
 @settings(deadline=None, max_examples=60)
 def test_entropic_advantages_equal_a_float64_reference(values: list[float]) -> None:
-    if max(values) - min(values) <= EntropicSettings().resolution:
+    if max(values) - min(values) <= Entropic().resolution:
         assert entropic(values) == [0.0] * len(values)
         return
     assert entropic(values) == pytest.approx(reference(values).tolist(), rel=2e-3, abs=2e-3)
@@ -55,8 +55,8 @@ def test_a_shift_of_all_rewards_changes_nothing(values: list[float], shift: int)
 @given(groups, st.floats(0.5, 4.0))
 @settings(deadline=None)
 def test_a_change_of_unit_changes_nothing_when_the_guards_change_with_it(values: list[float], unit: float) -> None:
-    guards = EntropicSettings(resolution=0.0005)  # half of the grid that the rewards are drawn on, so no tie flips
-    scaled = EntropicSettings(resolution=guards.resolution * unit, beta_max=guards.beta_max / unit)
+    guards = Entropic(resolution=0.0005)  # half of the grid that the rewards are drawn on, so no tie flips
+    scaled = Entropic(resolution=guards.resolution * unit, beta_max=guards.beta_max / unit)
     assert entropic([value * unit for value in values], scaled) == pytest.approx(
         entropic(values, guards), rel=1e-5, abs=1e-5
     )
@@ -117,7 +117,7 @@ def test_tied_winners_keep_beta_finite() -> None:
 
 
 def test_a_lone_outlier_is_clipped() -> None:
-    assert max(entropic([0.0] * 63 + [1.0])) == EntropicSettings().clip
+    assert max(entropic([0.0] * 63 + [1.0])) == Entropic().clip
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

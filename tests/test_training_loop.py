@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pawl.core import ConfigurationError
-from pawl.training import JobState, RunDir, group_relative
+from pawl.training import JobState, LossSettings, RunDir, group_relative
 from pawl.training.learner import Learner
 from pawl.training.loop import minibatches, train
 from pawl.training.loss import policy_loss
@@ -90,7 +90,7 @@ def test_bfloat16_passes_keep_float32_adapters_and_repeat(trainee_dir: Path, tmp
 def test_a_job_resumed_at_any_step_ends_with_the_same_bytes(
     trainee_dir: Path, tmp_path: Path, stopped_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job(trainee_dir, kl=0.05, checkpoint_every=2)
+    job = make_job(trainee_dir, loss={"kl": 0.05}, checkpoint_every=2)
     whole = make_run(tmp_path / "whole", job, some_datums())
     assert train(whole).step == 9
     broken = make_run(tmp_path / "broken", job, some_datums())
@@ -148,13 +148,15 @@ def test_datums_without_advantage_cost_nothing_unless_there_is_a_kl_to_the_base(
     silent = make_datum([9, 9, 9, 30], [3], allowed=[30, 31], advantage=0.0, group="silent")
     datums = [*some_datums(), silent]
     assert sum(batch.datums for batch in minibatches(make_job(trainee_dir), datums)) == 12
-    assert sum(batch.datums for batch in minibatches(make_job(trainee_dir, kl=0.1), datums)) == 13
+    assert sum(batch.datums for batch in minibatches(make_job(trainee_dir, loss={"kl": 0.1}), datums)) == 13
 
 
 def test_a_kl_penalty_keeps_the_policy_near_the_base(trainee_dir: Path, tmp_path: Path) -> None:
     last = {}
     for kl in (0.001, 1.0):
-        run = make_run(tmp_path, make_job(trainee_dir, f"kl{kl}", kl=kl, epochs=6, learning_rate=3e-3), some_datums())
+        run = make_run(
+            tmp_path, make_job(trainee_dir, f"kl{kl}", loss={"kl": kl}, epochs=6, learning_rate=3e-3), some_datums()
+        )
         last[kl] = train(run).metrics["kl"]
     assert last[1.0] < last[0.001] / 2
 
@@ -164,7 +166,7 @@ def decision(behaviour: float, advantage: float, weight: float = 1.0) -> Decisio
 
 
 def test_the_loss_is_clipped_truncated_and_weighted() -> None:
-    job = make_job(Path("nowhere"), clip=0.2, truncation=2.0)
+    settings = LossSettings(clip_low=0.2, clip_high=0.2, truncation=2.0)
     cases = [  # (log-ratio, advantage, expected loss, whether it still has a gradient)
         (0.0, 1.5, -1.5, True),
         (math.log(1.5), 1.0, -1.2, False),  # already likelier by more than the clip
@@ -175,7 +177,7 @@ def test_the_loss_is_clipped_truncated_and_weighted() -> None:
     ]
     for gap, advantage, expected, moves in cases:
         logprob = torch.tensor([-1.0 + gap], requires_grad=True)
-        loss = policy_loss(logprob, [decision(-1.0, advantage, weight=3.0)], job)
+        loss = policy_loss(logprob, [decision(-1.0, advantage, weight=3.0)], settings)
         assert float(loss.total.detach()) == pytest.approx(3 * expected, rel=1e-5)
         loss.total.backward()
         assert logprob.grad is not None
@@ -183,8 +185,8 @@ def test_the_loss_is_clipped_truncated_and_weighted() -> None:
 
 
 def test_the_kl_term_is_the_k3_estimator() -> None:
-    job = make_job(Path("nowhere"), kl=0.5)
-    loss = policy_loss(torch.tensor([-1.0]), [decision(-1.0, 0.0)], job, base=torch.tensor([-1.7]))
+    settings = LossSettings(kl=0.5)
+    loss = policy_loss(torch.tensor([-1.0]), [decision(-1.0, 0.0)], settings, base=torch.tensor([-1.7]))
     assert float(loss.total.detach()) == pytest.approx(0.5 * (math.exp(-0.7) + 0.7 - 1))
 
 
@@ -205,7 +207,7 @@ def test_input_that_cannot_be_learned_from_is_refused(trainee_dir: Path, tmp_pat
 def test_a_checkpoint_of_another_job_is_refused(trainee_dir: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, make_job(trainee_dir), some_datums())
     train(run)
-    for changed in (make_job(trainee_dir, clip=0.25), make_job(trainee_dir, base_digest="other")):
+    for changed in (make_job(trainee_dir, loss={"clip_low": 0.25}), make_job(trainee_dir, base_digest="other")):
         (run.path / "job.json").write_text(changed.model_dump_json())
         with pytest.raises(ConfigurationError, match="belongs to another job"):
             train(run)
@@ -216,7 +218,7 @@ def test_a_checkpoint_of_another_job_is_refused(trainee_dir: Path, tmp_path: Pat
 
 def test_a_run_dir_of_another_version_is_refused(trainee_dir: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, make_job(trainee_dir), some_datums())
-    text = (run.path / "job.json").read_text().replace('"schema_version":1', '"schema_version":2')
+    text = (run.path / "job.json").read_text().replace('"schema_version":2', '"schema_version":1')
     (run.path / "job.json").write_text(text)
     with pytest.raises(ConfigurationError, match="another version of Pawl"):
         train(run)

@@ -64,6 +64,9 @@ def make_job(base: Path, name: str = "job", **changes: object) -> TrainJob:
         "precision": "float32",
         "threads": 1,
     }
+    loss = changes.pop("loss", None)
+    if loss is not None:
+        settings["objective"] = {"kind": Objective.GROUP_RELATIVE, "loss": loss}
     return TrainJob.model_validate(settings | changes)
 
 

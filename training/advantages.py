@@ -5,46 +5,12 @@ minimised before. Every function returns one advantage a reward, in the same ord
 """
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from math import exp, isfinite, log, sqrt
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from ..core import ConfigurationError
+from .objectives import Entropic, Objective, Scale
 
-
-class Objective(StrEnum):
-    """What the advantages are computed for."""
-
-    ENTROPIC = "entropic"
-    """Find one best answer: the best of a group counts far more than the rest."""
-    GROUP_RELATIVE = "group_relative"
-    """Raise the mean: a reward counts by how far it is from its group's."""
-
-
-class Scale(StrEnum):
-    """What a centred reward is divided by."""
-
-    STD = "std"
-    NONE = "none"
-
-
-class EntropicSettings(BaseModel):
-    """Guards of the entropic objective."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kl: float = Field(default=log(2), gt=0)
-    """Target KL of the tilted distribution from the uniform one, in nats."""
-    resolution: float = Field(default=1e-3, ge=0)
-    """Rewards nearer than this are ties, in the reward's unit: noise must not look like a win."""
-    beta_max: float = Field(default=1e3, gt=0)
-    """Cap on the inverse temperature, in 1 over the reward's unit."""
-    clip: float = Field(default=10.0, gt=0)
-    """Cap on an advantage; the estimator's right tail is heavy."""
-
-
-_DEFAULT = EntropicSettings()
+_DEFAULT = Entropic()
 
 
 def group_relative(rewards: Sequence[float], scale: Scale = Scale.STD, resolution: float = 1e-6) -> list[float]:
@@ -72,7 +38,7 @@ def group_relative(rewards: Sequence[float], scale: Scale = Scale.STD, resolutio
     return [x / deviation for x in centred]
 
 
-def entropic(rewards: Sequence[float], settings: EntropicSettings = _DEFAULT) -> list[float]:
+def entropic(rewards: Sequence[float], settings: Entropic = _DEFAULT) -> list[float]:
     """Leave-one-out advantages of the entropic objective ``J = log E[exp(beta R)]``, with adaptive beta.
 
     ``A_i = e_i / Z_i - 1`` with ``e_i = exp(beta (R_i - max R))`` and ``Z_i`` the mean of the other ``e_j``;
@@ -135,7 +101,7 @@ def tilt_kl(gaps: Sequence[float], beta: float) -> float:
 
 
 def advantages(
-    groups: Mapping[str, Sequence[float]], objective: Objective, entropic_settings: EntropicSettings = _DEFAULT
+    groups: Mapping[str, Sequence[float]], objective: Objective, entropic_settings: Entropic = _DEFAULT
 ) -> dict[str, list[float]]:
     """Advantages of every group under one objective.
 

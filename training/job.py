@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core import Usage, digest_json
 from ..safety.sandbox import read_result
-from .advantages import Objective
+from .objectives import ObjectiveSettings
 
 _STATUS_BYTES = 1 << 16
 _ERROR_LENGTH = 4000
@@ -38,11 +38,11 @@ class TrainJob(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     """Names the run dir; deterministic, so that submitting twice attaches."""
-    objective: Objective
-    """On the record only: the advantages are already in the datums."""
+    objective: ObjectiveSettings
+    """Which loop trains, and its loss; the advantages of a policy gradient are already in the datums."""
     base_model_dir: Path
     """Folder of a Hugging Face causal language model (config.json, safetensors)."""
     base_model_name: str
@@ -60,12 +60,6 @@ class TrainJob(BaseModel):
     epochs: int = Field(default=3, ge=1)
     minibatch: int = Field(default=32, ge=1)
     """Datums an optimiser step."""
-    clip: float = Field(default=0.3, gt=0)
-    """PPO's epsilon, to both sides. With few rollouts a job it, more than the rate, limits how far a job moves."""
-    truncation: float = Field(default=2.0, gt=1)
-    """Cap on the importance ratio where the clip doesn't bind (truncated importance sampling)."""
-    kl: float = Field(default=0.0, ge=0)
-    """Coefficient of the KL divergence to the base; 0 leaves it out, and its forward pass."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Precision = Precision.AUTO
     threads: int = Field(default=2, ge=1)

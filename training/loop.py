@@ -21,6 +21,7 @@ from .datums import Datum
 from .job import JobState, JobStatus, TrainJob
 from .learner import Learner, Trunk
 from .loss import policy_loss
+from .objectives import loss_of
 from .rundir import Progress, RunDir, publish
 from .trees import Pack, pack
 
@@ -121,7 +122,7 @@ def minibatches(job: TrainJob, datums: Sequence[Datum]) -> list[Minibatch]:
     """Split datums into steps: groups in a drawn order, whole where they fit, so that prefixes are shared."""
     groups: dict[str, list[Datum]] = {}
     for datum in datums:
-        if job.kl == 0 and not any(datum.advantages):
+        if loss_of(job.objective).kl == 0 and not any(datum.advantages):
             continue  # it would cost a pass and give no gradient
         groups.setdefault(datum.group_id, []).append(datum)
     names = sorted(groups)
@@ -184,14 +185,15 @@ def _check_same(progress: Progress, job: TrainJob, data_digest: str) -> None:
 
 
 def _step(learner: Learner, optimiser: torch.optim.Optimizer, job: TrainJob, batch: Minibatch) -> dict[str, float]:
+    settings = loss_of(job.objective)
     if not batch.trunks:
         batch.trunks = [learner.trunk(pack) for pack in batch.packs]
-        if job.kl > 0:
+        if settings.kl > 0:
             batch.bases = [learner.base_logprobs(*pair) for pair in zip(batch.packs, batch.trunks, strict=True)]
     sums: dict[str, float] = {}
     for index, packed in enumerate(batch.packs):
         decided = learner.decide(packed, batch.trunks[index])
-        loss = policy_loss(decided.logprobs, packed.decisions, job, batch.bases[index] if batch.bases else None)
+        loss = policy_loss(decided.logprobs, packed.decisions, settings, batch.bases[index] if batch.bases else None)
         (loss.total / batch.weight).backward()
         weights = torch.tensor([decision.weight for decision in packed.decisions])
         for name, value in {**loss.sums, "entropy": float((decided.entropies * weights).sum())}.items():

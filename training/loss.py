@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .job import TrainJob
+from .objectives import LossSettings
 from .trees import Decision
 
 
@@ -26,34 +26,39 @@ class Loss:
     """Weighted sums of what the metrics report."""
 
 
-def policy_loss(logprobs: Tensor, decisions: Sequence[Decision], job: TrainJob, base: Tensor | None = None) -> Loss:
+def policy_loss(
+    logprobs: Tensor, decisions: Sequence[Decision], settings: LossSettings, base: Tensor | None = None
+) -> Loss:
     """The loss of D decisions.
 
     Args:
         logprobs: (D,) of the policy that is trained.
         decisions: with behaviour log-probabilities, advantages and weights.
-        job: clip, truncation and kl.
-        base: (D,) log-probabilities under the base; needed where `job.kl` is above 0.
+        settings: clip, truncation and kl.
+        base: (D,) log-probabilities under the base; needed where `settings.kl` is above 0.
     """
     behaviour = torch.tensor([decision.behaviour_logprob for decision in decisions])
     advantages = torch.tensor([decision.advantage for decision in decisions])
     weights = torch.tensor([decision.weight for decision in decisions])
     gap = logprobs - behaviour
     ratio = gap.clamp(max=20.0).exp()
-    clipped = ratio.clamp(1 - job.clip, 1 + job.clip)
+    clipped = ratio.clamp(1 - settings.clip_low, 1 + settings.clip_high)
     surrogate = torch.minimum(ratio * advantages, clipped * advantages)
-    surrogate = torch.where(advantages < 0, torch.maximum(surrogate, job.truncation * advantages), surrogate)
+    surrogate = torch.where(advantages < 0, torch.maximum(surrogate, settings.truncation * advantages), surrogate)
     losses = -surrogate
     sums: dict[str, float] = {}
     if base is not None:
         away = (base - logprobs).clamp(max=20.0)
         divergence = away.exp() - away - 1
-        losses = losses + job.kl * divergence
+        losses = losses + settings.kl * divergence
         sums["kl"] = _sum(divergence, weights)
     total = (losses * weights).sum()
     sums["loss"] = float(total.detach())
     sums["ratio"] = _sum(ratio, weights)
-    sums["clipped"] = _sum(((ratio - 1) * advantages.sign() > job.clip).float(), weights)
+    sums["clipped"] = _sum(
+        ((ratio - 1) * advantages.sign() > torch.where(advantages > 0, settings.clip_high, settings.clip_low)).float(),
+        weights,
+    )
     sums["behaviour_gap"] = _sum(gap.abs(), weights)
     return Loss(total, sums)
 
