@@ -235,7 +235,7 @@ class LocalBackend:
         return status.model_copy(update={"adapter": adapter, "usage": usage})
 
     def _command(self, run: WatchedRun, job: TrainJob, work: Path) -> Command:
-        readable = [job.base_model_dir, *([job.init_adapter] if job.init_adapter else [])]
+        readable = [job.base_model_dir, *(path for path in (job.init_adapter, job.init_critic) if path)]
         return Command(
             argv=(sys.executable, "-P", "-m", "pawl.training", str(run.path)),
             work=work,

@@ -33,20 +33,29 @@ class Datum(BaseModel):
     advantages: list[float]
     allowed: list[list[int] | None]
     """Token ids that the draw was masked to (sorted); none means the whole vocabulary."""
+    rewards: list[float] | None = None
+    """What each decision brought; 0 where the mask is 0. For an objective that estimates advantages itself (PPO)."""
     temperature: float = Field(default=1.0, gt=0)
     weight: float = Field(default=1.0, ge=0)
     policy_version: str
     group_id: str
+    rollout_id: str = ""
+    """Rollout that it is a part of, within the whole job; empty for one that is a rollout of its own."""
+    part: int = Field(default=0, ge=0)
+    """Which part of its rollout it is; later decisions are in later parts."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         lengths = {len(self.mask), len(self.behaviour_logprobs), len(self.advantages), len(self.allowed)}
+        lengths |= {len(self.rewards)} if self.rewards is not None else set()
         if lengths != {len(self.tokens)}:
             raise ValueError(f"lists of different lengths: {len(self.tokens)} tokens, the others {sorted(lengths)}")
         for index, chosen in enumerate(self.mask):
             if chosen not in (0, 1):
                 raise ValueError(f"mask[{index}] is {chosen}, expected 0 or 1")
             allowed = self.allowed[index]
+            if self.rewards is not None and self.rewards[index] and not chosen:
+                raise ValueError(f"rewards[{index}] is {self.rewards[index]}, but the policy chose nothing there")
             if chosen and index == 0:
                 raise ValueError("the first token is marked as chosen, but nothing precedes it")
             if chosen and allowed is not None and (self.tokens[index] not in allowed or len(allowed) < 2):

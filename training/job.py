@@ -51,6 +51,8 @@ class TrainJob(BaseModel):
     """Digest of the base's weights where it is known; a run dir is not resumed on another base."""
     init_adapter: Path | None = None
     """Adapter to go on from; it brings its own layers and modules, and must have this rank and alpha."""
+    init_critic: Path | None = None
+    """Value head to go on from (PPO): the `critic` folder of another job on this base."""
     rank: int = Field(default=16, ge=1, le=512)
     alpha: float = Field(default=32.0, gt=0)
     layers: int = Field(default=10, ge=1)

@@ -8,6 +8,7 @@ metrics.jsonl        one line an optimiser step
 status.json          JobStatus, replaced after every step
 spans.jsonl          times of the job's parts, where whoever started it keeps a trace
 adapter/             the result
+critic/              the value head, where one was trained
 lock                 held (flock) by the process that trains
 cancel               its presence asks the trainer to stop
 
@@ -65,6 +66,11 @@ class RunDir:
     def adapter(self) -> Path:
         """Folder of the finished adapter."""
         return self.path / "adapter"
+
+    @property
+    def critic(self) -> Path:
+        """Folder of the finished value head; there before the adapter is, where the objective has one."""
+        return self.path / "critic"
 
     @property
     def cancel_request(self) -> Path:
