@@ -8,7 +8,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core import Usage
-from ..training.objectives import Objective
+from ..training.objectives import Objective, ObjectiveSettings
 
 __all__ = ["Decision", "Diagnosis", "Lever", "Objective", "Operator"]
 
@@ -79,15 +79,19 @@ class Decision(BaseModel):
     """One lever, with its reasons.
 
     Raises:
-        ValueError: weights without an objective, or another lever with one.
+        ValueError: weights without an objective, another lever with one, or an argued objective without its reason.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lever: Lever
     diagnosis: Diagnosis
-    objective: Objective | None = None
-    """How the weights are to be trained; set for that lever alone."""
+    objective: ObjectiveSettings | None = None
+    """What the weights are to be trained for, with its parameters; set for that lever alone."""
+    objective_reason: str = ""
+    """Why that one, with the figures that it rests on."""
+    default_objective: ObjectiveSettings | None = None
+    """What the written rule (`training.selector`) would have chosen, where the agent argued for another."""
     reason: str
     evidence: list[str] = []
     """Ids of the trajectories that it rests on."""
@@ -99,5 +103,10 @@ class Decision(BaseModel):
     @model_validator(mode="after")
     def _objective_goes_with_weights(self) -> "Decision":
         if (self.objective is not None) != (self.lever is Lever.WEIGHTS):
-            raise ValueError(f"lever {self.lever} with objective {self.objective}: weights, and only they, need one")
+            named = self.objective.kind if self.objective is not None else None
+            raise ValueError(f"lever {self.lever} with objective {named}: weights, and only they, need one")
+        if self.default_objective is not None and not (self.objective is not None and self.objective_reason):
+            raise ValueError(
+                f"the rule's objective {self.default_objective.kind} was set aside: expected another one and the reason"
+            )
         return self

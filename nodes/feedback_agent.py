@@ -80,7 +80,7 @@ def _to_record(row: RoundRow, runtime: NodeRuntime) -> RoundRecord:
         lever=row.decision.lever,
         diagnosis=row.decision.diagnosis,
         operator=operator,
-        objective=row.decision.objective,
+        objective=row.decision.objective.kind if row.decision.objective is not None else None,
         expected_gain=row.decision.expected_gain,
         before=target.before if target is not None else None,
         after=target.after if target is not None else None,

@@ -6,7 +6,8 @@ decision = await MeasuredFeedback().decide(evidence)
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from .decision import Decision, Diagnosis, Lever, Objective
+from ..training.objectives import Entropic, GroupRelative
+from .decision import Decision, Diagnosis, Lever
 from .evidence import RoundEvidence, RoundRecord
 from .measurements import Measurements, measure
 from .prospects import Prospect, Rule, price, prospects
@@ -78,10 +79,10 @@ def least_gain(evidence: RoundEvidence, rule: Rule) -> float:
     return rule.least_share * (metric.margin or 0.01 * abs(metric.best - metric.worst))
 
 
-def objective_for(measured: Measurements) -> Objective:
+def objective_for(measured: Measurements) -> Entropic | GroupRelative:
     """Entropic for rare, far better attempts in groups of four or more; else group-relative."""
     rare = measured.group_size >= LEAST_FOR_ENTROPIC and measured.skewness >= RIGHT_SKEW
-    return Objective.ENTROPIC if rare else Objective.GROUP_RELATIVE
+    return Entropic() if rare else GroupRelative()
 
 
 def _in_vain(history: Sequence[RoundRecord], lever: Lever) -> int:

@@ -11,7 +11,20 @@ from typing_extensions import TypedDict
 
 from ..core import Usage
 from ..evals.races import Outcome, Race, RaceRules
-from .decision import Decision, Diagnosis, Lever, Objective
+from ..training.objectives import (
+    PPO,
+    Aggregation,
+    Baseline,
+    BestOfN,
+    Entropic,
+    GroupRelative,
+    LossSettings,
+    Objective,
+    Preference,
+    Reinforce,
+    Scale,
+)
+from .decision import Decision, Diagnosis, Lever
 
 SCHEMA_VERSION = 2
 """Raised whenever a key or model changes in a way that an older checkpoint can't be read by."""
@@ -179,6 +192,16 @@ STATE_MODELS: list[type] = [
     Lever,
     Diagnosis,
     Objective,
+    PPO,
+    GroupRelative,
+    Entropic,
+    Reinforce,
+    BestOfN,
+    Preference,
+    LossSettings,
+    Scale,
+    Baseline,
+    Aggregation,
     Race,
     RaceRules,
     Outcome,

@@ -19,7 +19,7 @@ from ..training.advantages import advantages
 from ..training.backend import JobHandle, TrainerBackend, adapter_files
 from ..training.datums import Datum, to_datums
 from ..training.job import JobState, JobStatus, TrainJob
-from ..training.objectives import Objective
+from ..training.objectives import GroupRelative, Objective, PolicyGradient, Supervised, with_loss
 from .candidates import NO_CANDIDATE, propose
 from .charging import charge_of
 from .decision import Lever
@@ -73,7 +73,7 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         parent.model_copy(update={"adapter": str(result["adapter"])}),
         node="trainer",
         lever=Lever.WEIGHTS,
-        operator=str(state["decision"].objective),
+        operator=_objective(state).kind.value,
         summary=str(result["summary"]),
     )
 
@@ -89,10 +89,10 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
     """The job and its datums; the job's id is the digest of both, so that the same work has the same run dir."""
     context, base = runtime.context, runtime.context.training_base
     assert base is not None
-    objective = state["decision"].objective or Objective.GROUP_RELATIVE
-    datums = _datums(_sample(state, runtime), objective, context.task.metric.signed)
+    objective = _objective(state)
+    datums = _datums(_sample(state, runtime), objective.kind, context.task.metric.signed)
     training = dict(state["rules"].training)
-    loss = training.pop("loss", None)
+    objective = with_loss(objective, training.pop("loss", None))
     initial = None
     if parent.adapter is not None:
         initial = Path(base.adapters) / parent.adapter
@@ -107,7 +107,7 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
     job = TrainJob.model_validate(
         {
             "id": f"{state['campaign']}-r{state['round']}-{digest_json(content)[:12]}",
-            "objective": {"kind": objective, **({"loss": loss} if loss else {})},
+            "objective": objective,
             "base_model_dir": base.model_dir,
             "base_model_name": base.model_name,
             "init_adapter": str(initial) if initial is not None else None,
@@ -117,6 +117,10 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
         }
     )
     return job, datums
+
+
+def _objective(state: State) -> PolicyGradient | Supervised:
+    return state["decision"].objective or GroupRelative()
 
 
 def _most(job: TrainJob, datums: int, backend: TrainerBackend) -> Usage:
@@ -174,7 +178,7 @@ def _collect(state: State, runtime: NodeRuntime, status: JobStatus, datums: int)
         return {"adapter": None, "error": status.error or status.state.value}
     metrics = "\n".join(f"{name}: {value:.4g}" for name, value in sorted(status.metrics.items()))
     summary = (
-        f"Trained {status.total_steps} steps on {datums} sequences, objective {state['decision'].objective}.\n{metrics}"
+        f"Trained {status.total_steps} steps on {datums} sequences, objective {_objective(state).kind}.\n{metrics}"
     )
     return {
         "adapter": context.artifacts.put_tree(adapter_files(status)),

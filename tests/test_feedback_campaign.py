@@ -112,7 +112,7 @@ async def campaign(seed: int, rounds: int) -> tuple[list[RoundRecord], float, fl
             lever=decision.lever,
             diagnosis=decision.diagnosis,
             operator=operator,
-            objective=decision.objective,
+            objective=decision.objective.kind if decision.objective else None,
             expected_gain=decision.expected_gain,
             before=now,
             after=after,

@@ -63,7 +63,8 @@ async def test_a_good_answer_becomes_the_decision_with_full_ids(given: RoundEvid
     chat = scripted(answer(given))
     decision = await ModelFeedback(chat).decide(given)
     assert (decision.lever, decision.diagnosis) == (Lever.WEIGHTS, Diagnosis.SPREAD)
-    assert decision.objective is Objective.GROUP_RELATIVE
+    assert decision.objective is not None
+    assert decision.objective.kind is Objective.GROUP_RELATIVE
     assert set(decision.evidence) <= {one.id for one in given.trajectories}
     assert len(decision.evidence) == 2
     assert decision.expected_cost.training_steps > 0

@@ -12,7 +12,7 @@ from enum import StrEnum
 from math import log
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 
 class Objective(StrEnum):
@@ -61,6 +61,9 @@ class Aggregation(StrEnum):
     """The mean over the sequences of each one's mean (GRPO): a token of a long answer counts less."""
     CONSTANT = "constant"
     """The sum divided by sequences x a constant length (Dr. GRPO): a token counts the same in every step."""
+
+
+_FIELDS = TypeAdapter(dict[str, object])
 
 
 class _Frozen(BaseModel):
@@ -160,6 +163,22 @@ class Preference(_Frozen):
 def loss_of(objective: "PolicyGradient | Supervised") -> LossSettings:
     """The policy-gradient loss of an objective; the defaults for a supervised one, which has its own."""
     return objective.loss if isinstance(objective, PPO | GroupRelative | Entropic | Reinforce) else LossSettings()
+
+
+def with_loss(objective: "PolicyGradient | Supervised", changes: object) -> "PolicyGradient | Supervised":
+    """The objective with some settings of its policy-gradient loss changed; a supervised one as it is.
+
+    Args:
+        objective: any of the six.
+        changes: field of `LossSettings` to value; none changes nothing.
+
+    Raises:
+        ValidationError: a field that there isn't, or a value that it can't have.
+    """
+    if changes is None or not isinstance(objective, PPO | GroupRelative | Entropic | Reinforce):
+        return objective
+    merged = LossSettings.model_validate({**objective.loss.model_dump(), **_FIELDS.validate_python(changes)})
+    return objective.model_copy(update={"loss": merged})
 
 
 PolicyGradient = PPO | GroupRelative | Entropic | Reinforce
