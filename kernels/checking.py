@@ -6,6 +6,7 @@ shuffled, which must give the same, and without one kernel each, which must not.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from .answers import Again, Course, Failure, Launched, ReplayAnswer, SessionAnsw
 from .extract import Kernels
 from .grade import failed, measure
 from .plan import Call, draw_values, plan_session
-from .problem import KernelProblem, Variant
+from .problem import KernelProblem, TensorSpec, Variant
 from .report import FailureClass
 from .submission import importable, output_buffers
 from .threads import ONE_THREAD
@@ -29,6 +30,10 @@ Ask = Callable[[dict[str, JsonValue], bytes], Awaitable[tuple[dict[str, JsonValu
 """Sends a request to a fresh process of the sandbox."""
 SAME = 1e-3
 """How far, relative to the largest value, two outputs may lie apart and be the same: atomics add in any order."""
+
+
+CONSTANT_BYTES = 64 << 10
+"""Of values that come neither from the inputs nor from a step; the recorder stops there, but can be made not to."""
 
 
 class Checked(Untrusted):
@@ -86,8 +91,11 @@ async def record(
             return told
         if len(told.calls) != len(calls):
             return unreadable(f"{len(told.calls)} calls, expected {len(calls)}")
-        if any(set(made.inputs) != set(specs) for made, (specs, _, _) in zip(told.calls, calls, strict=True)):
+        if not all(as_given(told, place, specs) for place, (specs, _, _) in enumerate(calls)):
             return unreadable("its calls have other inputs than they were given")
+        if sum(told.sizes[number] if number < len(told.sizes) else 0 for number in told.constants) > CONSTANT_BYTES:
+            words = f"it brings more than {CONSTANT_BYTES} bytes of values that come of no input and no operator"
+            return Failure(error=(FailureClass.UNTRACED_DATA, words))
         try:
             held = load(constants) if constants else {}
         except Exception as error:  # bytes that the submission's process forged or broke
@@ -143,6 +151,25 @@ async def check(
             graded[0] = failed(plan[0].variant, *odd)
     products = told.runs[0].products if told.runs else {}
     return Checked(cases=tuple(graded), courses=tuple(call.course for call in session.calls), products=products)
+
+
+def as_given(session: SessionAnswer, place: int, specs: Mapping[str, JsonValue]) -> bool:
+    """Whether a call's inputs have the types, sizes and layout that they were given, each with memory of its own.
+
+    What an input is said to be is what its values are copied to, so another type or layout would be a conversion that
+    nothing is charged for.
+    """
+    inputs = session.calls[place].inputs
+    if set(inputs) != set(specs) or len({tensor.t for tensor in inputs.values()}) != len(inputs):
+        return False
+    for name, tensor in inputs.items():
+        spec = TensorSpec.model_validate(specs[name], strict=False)
+        strides = tuple(math.prod(max(size, 1) for size in spec.shape[axis + 1 :]) for axis in range(len(spec.shape)))
+        if (tensor.dtype, tensor.offset, tensor.sizes, tensor.strides) != (spec.dtype, 0, spec.shape, strides):
+            return False
+        if tensor.t >= len(session.sizes) or session.sizes[tensor.t] > max(spec.bytes, 1):
+            return False
+    return True
 
 
 def _specs(problem: KernelProblem, variant: Variant) -> dict[str, JsonValue]:

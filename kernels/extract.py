@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from .language import check_kernel, find_modules, free_names
 
 
+SOURCE_BYTES, KERNELS = 1 << 20, 128
+"""Of a submission, and of its kernels, which may each be part of the text of all others."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """The kernels of a submission."""
@@ -27,6 +31,7 @@ def extract_kernels(source: str) -> Kernels:
 
     Raises:
         SyntaxError: the source doesn't parse.
+        ValueError: there are more than `KERNELS`.
     """
     tree = ast.parse(source)
     imports = find_modules(tree)
@@ -37,6 +42,8 @@ def extract_kernels(source: str) -> Kernels:
             found[node.name] = node, decorator
         elif isinstance(node, ast.Assign | ast.AnnAssign) and (constant := _constant(node, imports)):
             constants[constant[0]] = constant[1]
+    if len(found) > KERNELS:
+        raise ValueError(f"it has {len(found)} kernels, at most {KERNELS} are read")
     known = frozenset({*found, *constants})
     wrong = {name: words for name, (node, _) in found.items() if (words := check_kernel(node, known, imports))}
     uses = {name: free_names(node) for name, (node, _) in found.items()}
@@ -143,7 +150,10 @@ def interpreted_source(source: str) -> str:
 
     Raises:
         SyntaxError: the source doesn't parse.
+        ValueError: it is longer than `SOURCE_BYTES`.
     """
+    if len(source) > SOURCE_BYTES:
+        raise ValueError(f"it has {len(source)} characters, at most {SOURCE_BYTES} are read")
     tree = ast.parse(source)
     lines = source.encode().splitlines(keepends=True)
     spans: list[tuple[ast.expr, bytes]] = []

@@ -1,5 +1,7 @@
 """What a submission's own process tells the verifier is refused, or measured, and never taken for a measurement."""
 
+import time
+
 import pytest
 import pytest_asyncio
 
@@ -61,11 +63,23 @@ async def verifier(tmp_path_factory):
         "[call['inputs'].clear() for call in found['calls']]",
         "len(found['calls']) == 2 and [call['inputs'].clear() for call in found['calls']]",
         "found['error'] = ['nonsense', 'x']",
+        "[call['inputs']['input'].update(dtype='float16') for call in found['calls']]",
+        "[call['inputs']['mask']['strides'].reverse() for call in found['calls']]",
+        "[call['inputs'].update(mask=call['inputs']['input']) for call in found['calls']]",
     ],
 )
 async def test_a_recording_that_is_forged_is_a_rejection(verifier, forge):
     report = await verifier.verify(SEED + kernels.FORGED.format(forge=forge), VARIANT)
     assert report.failure_class is FailureClass.BAD_OUTPUT, report.reasons
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_recorder_that_was_made_to_keep_more_constants_is_refused(verifier):
+    more = "sys.modules['pawl_worker.record'].CONSTANTS = 1 << 40\nTABLE = torch.tensor([1.0] * 20_000)\n"
+    behind = f"\n\nimport sys\n{more}honest = custom_kernel\n\ndef custom_kernel(data):\n    TABLE + 1\n"
+    report = await verifier.verify(SEED + behind + "    return honest(data)\n", VARIANT)
+    assert report.failure_class is FailureClass.UNTRACED_DATA, report.reasons
+    assert "more than 65536 bytes" in report.reasons[0]
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -127,6 +141,23 @@ async def test_the_sizes_that_are_checked_are_drawn_for_the_source_from_a_secret
 )
 async def test_no_source_makes_the_verifier_raise(verifier, source):
     assert not (await verifier.verify(source, VARIANT)).accepted
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(
+    "source",
+    [
+        SEED + "".join(f"\n@triton.jit\ndef k{i}(x):\n    k{i - 1}(x)\n" for i in range(6000)),
+        SEED + "\nX = [" + "1, " * 1_000_000 + "]\n",
+        SEED + "\n@triton.jit\ndef k(x):\n    y = " + "-" * 90_000 + "x\n",
+    ],
+    ids=["kernels that call one another", "a long list", "a deep expression"],
+)
+async def test_reading_a_source_is_over_soon(verifier, source):
+    start = time.monotonic()
+    report = await verifier.verify(source, VARIANT)
+    assert report.failure_class is FailureClass.SYNTAX_ERROR, report.reasons
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize(

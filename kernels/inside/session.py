@@ -100,12 +100,11 @@ def _session(
     for index, call in enumerate(request["calls"]):
         placed.append(_place(call, index, tensors, placed, recorder))
         _take(recorder)  # how the inputs came about is no step
+        # Before the call, which may change the shape of a tensor that it was given.
+        inputs = {name: recorder.describe(tensor) for name, tensor in placed[-1].items()}
         value = _call(function, build(call["arguments"], placed[-1]))
         output = _output(value, recorder)
-        calls.append({
-            "inputs": {name: recorder.describe(tensor) for name, tensor in placed[-1].items()},
-            "output": output, "steps": _take(recorder), "flags": _flags(),
-        })  # fmt: skip
+        calls.append({"inputs": inputs, "output": output, "steps": _take(recorder), "flags": _flags()})
     return {"prologue": prologue, "calls": calls}
 
 
