@@ -7,11 +7,13 @@ Only light names are here; `pawl.training.loop` and `pawl.training.learner` impo
 
 from .advantages import advantages, entropic, group_relative
 from .backend import JobHandle, LocalBackend, TrainerBackend, adapter_files
+from .dataset import Dataset, Drop, make_dataset
 from .datums import Datum, Refusal, read_datums, to_datums, write_datums
 from .job import JobState, JobStatus, Modules, Precision, TrainJob
 from .objectives import (
     PPO,
     Aggregation,
+    Anchor,
     Baseline,
     BestOfN,
     Entropic,
@@ -19,18 +21,24 @@ from .objectives import (
     LossSettings,
     Objective,
     ObjectiveSettings,
+    Overlong,
     Preference,
     Reinforce,
     Scale,
 )
+from .presets import PRESETS
 from .rundir import RunDir
 
 __all__ = [
     "PPO",
+    "PRESETS",
     "Aggregation",
+    "Anchor",
     "Baseline",
     "BestOfN",
+    "Dataset",
     "Datum",
+    "Drop",
     "Entropic",
     "GroupRelative",
     "JobHandle",
@@ -41,6 +49,7 @@ __all__ = [
     "Modules",
     "Objective",
     "ObjectiveSettings",
+    "Overlong",
     "Precision",
     "Preference",
     "Refusal",
@@ -53,6 +62,7 @@ __all__ = [
     "advantages",
     "entropic",
     "group_relative",
+    "make_dataset",
     "read_datums",
     "to_datums",
     "write_datums",

@@ -93,8 +93,9 @@ def to_datums(
     group_id: str,
     refused: Counter[Refusal] | None = None,
     end_token: int | None = None,
+    rewards: Sequence[float] | None = None,
 ) -> list[Datum]:
-    """Turn the model calls of a rollout into datums.
+    """Turn the model calls of a rollout into datums, its parts in order.
 
     Args:
         trajectory: the rollout; its `version` becomes the datums' policy version.
@@ -102,10 +103,16 @@ def to_datums(
         group_id: rollouts that were compared with each other share it.
         refused: counts the calls that give no datum, by rule.
         end_token: the token that the server draws to end a label that others go on from.
+        rewards: of each step; a step's goes to the last decision that was taken until its end, or to the first of all.
 
     Raises:
-        ConfigurationError: the advantage is not finite.
+        ConfigurationError: the advantage or a reward is not finite, or there is not one reward a step.
     """
+    if rewards is not None and (len(rewards) != len(trajectory.steps) or not all(map(isfinite, rewards))):
+        raise ConfigurationError(
+            f"Trajectory {trajectory.id[:12]} has {len(trajectory.steps)} steps and the rewards {rewards}: "
+            "expected one finite number a step."
+        )
     if not isfinite(advantage):
         raise ConfigurationError(
             f"The advantage of trajectory {trajectory.id[:12]} is {advantage}: expected a finite number. "
@@ -113,22 +120,26 @@ def to_datums(
         )
     counts = Counter[Refusal]() if refused is None else refused
     sequences: list[_Sequence] = []
-    for call in trajectory.steps:
-        if not isinstance(call, ModelCall):
-            continue
-        decisions = _read(call, end_token)
-        if isinstance(decisions, Refusal):
-            counts[decisions] += 1
-            continue
-        last = sequences[-1] if sequences else None
-        if last is None or not last.extends_to(call):
-            last = _Sequence(call.temperature)
-            sequences.append(last)
-        last.append(call, decisions, advantage)
+    owed = 0.0
+    for index, call in enumerate(trajectory.steps):
+        if isinstance(call, ModelCall):
+            decisions = _read(call, end_token)
+            if isinstance(decisions, Refusal):
+                counts[decisions] += 1
+            else:
+                if not sequences or not sequences[-1].extends_to(call):
+                    sequences.append(_Sequence(call.temperature))
+                sequences[-1].append(call, decisions, advantage)
+        if rewards is not None:
+            owed += rewards[index]
+            deciding = [sequence for sequence in sequences if any(sequence.mask)]
+            if deciding:
+                deciding[-1].reward(owed)
+                owed = 0.0
     datums: list[Datum] = []
     for sequence in sequences:
         if any(sequence.mask):
-            datums.append(sequence.datum(trajectory.version, group_id))
+            datums.append(sequence.datum(trajectory, group_id, len(datums), rewarded=rewards is not None))
         else:
             counts[Refusal.NO_DECISION] += sequence.calls
     return datums
@@ -185,6 +196,7 @@ class _Sequence:
         self.mask: list[int] = []
         self.logprobs: list[float] = []
         self.advantages: list[float] = []
+        self.rewards: list[float] = []
         self.allowed: list[_Allowed] = []
 
     def extends_to(self, call: ModelCall) -> bool:
@@ -215,19 +227,30 @@ class _Sequence:
         self.mask += mask
         self.logprobs += logprobs
         self.advantages += [advantage * chosen for chosen in mask]
+        self.rewards += [0.0] * len(tokens)
         self.allowed += allowed
 
-    def datum(self, policy_version: str, group_id: str) -> Datum:
-        end = len(self.mask) - self.mask[::-1].index(1)  # what follows the last decision teaches nothing
+    def reward(self, value: float) -> None:
+        """Credit the last decision."""
+        self.rewards[self._end() - 1] += value
+
+    def _end(self) -> int:
+        return len(self.mask) - self.mask[::-1].index(1)
+
+    def datum(self, trajectory: Trajectory, group_id: str, part: int, *, rewarded: bool) -> Datum:
+        end = self._end()  # what follows the last decision teaches nothing
         return Datum(
             tokens=self.tokens[:end],
             mask=self.mask[:end],
             behaviour_logprobs=self.logprobs[:end],
             advantages=self.advantages[:end],
             allowed=self.allowed[:end],
+            rewards=self.rewards[:end] if rewarded else None,
             temperature=self.temperature,
-            policy_version=policy_version,
+            policy_version=trajectory.version,
             group_id=group_id,
+            rollout_id=trajectory.id,
+            part=part,
         )
 
 

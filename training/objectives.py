@@ -63,6 +63,16 @@ class Aggregation(StrEnum):
     """The sum divided by sequences x a constant length (Dr. GRPO): a token counts the same in every step."""
 
 
+class Anchor(StrEnum):
+    """Which policy the clip keeps the trained one near."""
+
+    BEHAVIOUR = "behaviour"
+    """The one that drew the tokens."""
+    START = "start"
+    """The one that the job starts from; that it isn't the one that drew them is then corrected by a truncated weight.
+    For rollouts of older policies, or of a server that computes otherwise; one more forward pass a job."""
+
+
 _FIELDS = TypeAdapter(dict[str, object])
 
 
@@ -78,7 +88,9 @@ class LossSettings(_Frozen):
     clip_high: float = Field(default=0.3, gt=0)
     """Epsilon above 1 (DAPO: 0.28 with 0.2 below)."""
     truncation: float = Field(default=2.0, gt=1)
-    """Cap on the importance ratio where the clip doesn't bind (truncated importance sampling)."""
+    """Cap on importance ratios: on the weight of `Anchor.START` (truncated importance sampling), and where the clip
+    doesn't bind."""
+    anchor: Anchor = Anchor.BEHAVIOUR
     kl: float = Field(default=0.0, ge=0)
     """Coefficient of the KL divergence to the base; 0 leaves it out, and its forward pass."""
     aggregation: Aggregation = Aggregation.TOKEN
@@ -99,8 +111,21 @@ class PPO(_Frozen):
     value_clip: float = Field(default=0.2, gt=0)
     """How far a value may move from what it was at the rollout, in the reward's unit."""
     value_coefficient: float = Field(default=0.5, gt=0)
+    """Weight of the value loss. The head shares no weights with the policy and has its own optimiser, so this matters
+    to the limit on its gradient alone."""
     value_learning_rate: float = Field(default=1e-2, gt=0)
     loss: LossSettings = LossSettings()
+
+
+class Overlong(_Frozen):
+    """A soft penalty for long answers (DAPO); `advantages.overlong` has the formula."""
+
+    longest: int = Field(ge=1)
+    """Tokens of a rollout's own at which the penalty is whole."""
+    margin: int = Field(ge=1)
+    """Tokens before that at which it begins."""
+    weight: float = Field(default=1.0, gt=0)
+    """The whole penalty, in the reward's unit."""
 
 
 class GroupRelative(_Frozen):
@@ -111,6 +136,7 @@ class GroupRelative(_Frozen):
     scale: Scale = Scale.STD
     resolution: float = Field(default=1e-6, ge=0)
     """A group with a smaller range of rewards says nothing and is dropped."""
+    overlong: Overlong | None = None
     loss: LossSettings = LossSettings()
 
 

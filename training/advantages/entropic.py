@@ -1,41 +1,13 @@
-"""From rewards of a group of rollouts to advantages: pure functions on lists of floats.
+"""The entropic objective: the best of a group counts far more than the rest."""
 
-A group is what was compared: rollouts on the same item. More reward is better; turn the sign of a metric that is
-minimised before. Every function returns one advantage a reward, in the same order.
-"""
+from collections.abc import Sequence
+from math import exp, log
 
-from collections.abc import Mapping, Sequence
-from math import exp, isfinite, log, sqrt
-
-from ..core import ConfigurationError
-from .objectives import Entropic, Objective, Scale
+from ..objectives import Entropic, Scale
+from .checks import check_finite
+from .group import group_relative
 
 _DEFAULT = Entropic()
-
-
-def group_relative(rewards: Sequence[float], scale: Scale = Scale.STD, resolution: float = 1e-6) -> list[float]:
-    """Group-relative advantages.
-
-    ``A_i = (R_i - mean R) / std R`` (GRPO, Shao et al. 2024, arXiv 2402.03300, section 4.1.2), or without the
-    division (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783, section 3.2). `std` is the population's.
-
-    Args:
-        rewards: of one group, in any unit.
-        scale: divide by the group's standard deviation, or don't.
-        resolution: a group with a smaller range has nothing to say and gets zeros.
-
-    Raises:
-        ConfigurationError: a reward is NaN or infinite.
-    """
-    _check(rewards)
-    if len(rewards) < 2 or max(rewards) - min(rewards) <= resolution:
-        return [0.0] * len(rewards)
-    mean = sum(rewards) / len(rewards)
-    centred = [reward - mean for reward in rewards]
-    if scale is Scale.NONE:
-        return centred
-    deviation = sqrt(sum(x * x for x in centred) / len(centred))
-    return [x / deviation for x in centred]
 
 
 def entropic(rewards: Sequence[float], settings: Entropic = _DEFAULT) -> list[float]:
@@ -54,7 +26,7 @@ def entropic(rewards: Sequence[float], settings: Entropic = _DEFAULT) -> list[fl
     Raises:
         ConfigurationError: a reward is NaN or infinite.
     """
-    _check(rewards)
+    check_finite(rewards)
     if len(rewards) < 4:
         return group_relative(rewards, Scale.STD, settings.resolution)
     best = max(rewards)
@@ -100,32 +72,5 @@ def tilt_kl(gaps: Sequence[float], beta: float) -> float:
     return beta * mean_gap - log(total) + log(len(gaps))
 
 
-def advantages(
-    groups: Mapping[str, Sequence[float]], objective: Objective, entropic_settings: Entropic = _DEFAULT
-) -> dict[str, list[float]]:
-    """Advantages of every group under one objective.
-
-    Args:
-        groups: group id to the rewards of its rollouts.
-        objective: which function turns them into advantages.
-        entropic_settings: guards of the entropic objective.
-
-    Raises:
-        ConfigurationError: a reward is NaN or infinite.
-    """
-    if objective is Objective.ENTROPIC:
-        return {group: entropic(rewards, entropic_settings) for group, rewards in groups.items()}
-    return {group: group_relative(rewards) for group, rewards in groups.items()}
-
-
 def _tie(gap: float, resolution: float) -> float:
     return 0.0 if -gap <= resolution else gap
-
-
-def _check(rewards: Sequence[float]) -> None:
-    bad = [reward for reward in rewards if not isfinite(reward)]
-    if bad:
-        raise ConfigurationError(
-            f"{len(bad)} of {len(rewards)} rewards are {bad[0]}: expected finite numbers. "
-            "Give a rollout without a valid output the task's worst grade, never none."
-        )
