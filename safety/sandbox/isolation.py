@@ -160,7 +160,8 @@ def wrap(
 
     Raises:
         ConfigurationError: a path is relative, more than one socket is mounted, or one that has a port isn't.
-        SandboxUnavailable: the command asks for a loopback port where there is no network namespace.
+        SandboxUnavailable: the command asks for a loopback port, or for TCP of its own, where there is no network
+            namespace.
     """
     check_paths(command)
     if command.loopback is not None and isolation is not Isolation.BUBBLEWRAP:
@@ -168,6 +169,12 @@ def wrap(
             f"The program asks for a port of its own, 127.0.0.1:{command.loopback.port}, but the {isolation} sandbox "
             "has no network namespace, so that the port would be the host's. Install bubblewrap (apt install "
             "bubblewrap), or let the program use the Unix socket."
+        )
+    if command.own_tcp and isolation is not Isolation.BUBBLEWRAP:
+        raise SandboxUnavailable(
+            f"The program's processes talk to each other by TCP, but the {isolation} sandbox has no network namespace, "
+            "so that they would do so on the host's loopback. Install bubblewrap (apt install bubblewrap), or run it "
+            "as a single process."
         )
     if command.loopback is not None and all(mount.path != command.loopback.socket for mount in command.mounts):
         raise ConfigurationError(
@@ -214,8 +221,10 @@ def _confined_by_namespaces(command: Command) -> list[str]:
         covered = [f"uncover={path}" for path in _PROC_OF_THE_KERNEL]
         return [f"filter={assemble(shared=False, connect=False, nested=True).hex()}", *covered]
     loopback = command.loopback
-    program = assemble(shared=False, connect=False, loopback=loopback is not None)
+    own = command.own_tcp
+    program = assemble(shared=False, connect=False, loopback=loopback is not None or own, interfaces=own)
     forward = [f"forward={loopback.port}:{loopback.socket}"] if loopback is not None else []
+    forward += ["tcp=1"] if own else []
     return ["drop=1", f"filter={program.hex()}", *forward, *_landlock(command, extra=("/proc", _CPU))]
 
 
@@ -294,6 +303,8 @@ def _namespaces(command: Command, user: DedicatedUser | None) -> list[str]:
         for path in filter(os.path.exists, _PROC_OF_THE_KERNEL):
             arguments += ["--ro-bind", path, path]
     mounts = (*command.mounts, Mount(path=command.work, writable=True))
+    if command.own_tcp:  # gloo asks for PCI devices: it takes a folder that isn't there, not one that it may not enter
+        arguments += _parents([Path(_CPU)])
     arguments += [*_bind_readable(), *_parents(mount.path for mount in mounts)]
     for mount in sorted(mounts, key=lambda mount: len(mount.path.parts)):
         device = _is(stat.S_ISCHR, mount.path)

@@ -19,6 +19,7 @@ file only carries it out. It imports no package and little of the standard libra
 | cwd=FOLDER | go there, once the user is who it will be |
 | cgroup=FD | a control group's list of processes, which the program joins |
 | forward=PORT:PATH | 127.0.0.1:PORT, in a network namespace, leads to this Unix socket; Landlock opens no other port |
+| tcp=1 | Landlock leaves TCP alone: the program has a network namespace of its own, and its processes talk there |
 
 The launcher stays as the program's parent, outside its confinement.
 """
@@ -215,10 +216,16 @@ def scope_signals(parent: int) -> None:
     raise OSError("Landlock does not keep signals inside")
 
 
-def _restrict_files(abi: int, paths: list[tuple[str, str]], ports: list[int]) -> None:
-    """Landlock; a path that isn't there is skipped, since there is nothing to allow."""
+def _restrict_files(abi: int, paths: list[tuple[str, str]], ports: list[int] | None) -> None:
+    """Landlock; a path that isn't there is skipped, since there is nothing to allow.
+
+    Args:
+        abi: version of the kernel's interface.
+        paths: what is allowed, and how.
+        ports: to which TCP may connect; none leaves TCP alone.
+    """
     handled = (1 << 16) - 1 if abi >= 5 else (1 << 15) - 1
-    attributes = _Ruleset(handled, 0b11 if abi >= 4 else 0, 0b11 if abi >= 6 else 0)
+    attributes = _Ruleset(handled, 0b11 if abi >= 4 and ports is not None else 0, 0b11 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = call("landlock_create_ruleset", _NR_LANDLOCK_CREATE, ctypes.byref(attributes), ctypes.c_size_t(size), 0)
     for kind, path in paths:
@@ -233,7 +240,7 @@ def _restrict_files(abi: int, paths: list[tuple[str, str]], ports: list[int]) ->
             rule = _PathBeneath(allowed, folder)
             call(f"landlock_add_rule {path}", _NR_LANDLOCK_ADD, ruleset, 1, ctypes.byref(rule), 0)
         os.close(folder)
-    for port in ports if abi >= 4 else ():
+    for port in (ports or ()) if abi >= 4 else ():
         door = _Port(_CONNECT_TCP, port)
         call(f"landlock_add_rule port {port}", _NR_LANDLOCK_ADD, ruleset, 2, ctypes.byref(door), 0)
     call("landlock_restrict_self", _NR_LANDLOCK_RESTRICT, ruleset, 0)
@@ -270,7 +277,7 @@ def confine(options: dict[str, list[str]], paths: list[tuple[str, str]], keep: s
         _drop_capabilities()
     if "landlock" in options:
         ports = [int(route.partition(":")[0]) for route in options.get("forward", [])]
-        _restrict_files(int(options["landlock"][0]), paths, ports)
+        _restrict_files(int(options["landlock"][0]), paths, None if "tcp" in options else ports)
     for limit in options.get("rlimit", []):
         number, value = map(int, limit.split(":"))
         hard = resource.getrlimit(number)[1]

@@ -109,6 +109,9 @@ class Command(BaseModel):
     loopback: Loopback | None = None
     """For programs that speak TCP alone. Refused by a sandbox without network namespace, where the port would be the
     host's."""
+    own_tcp: bool = False
+    """TCP between the program's own processes, on the loopback of its own network namespace, where nothing else is.
+    Refused by a sandbox without one."""
     use: Use = Use.FOREIGN_AGENT
     """What it is run for. One that isn't named is held to the strictest rule."""
     nested: Limits | None = None

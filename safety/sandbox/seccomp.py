@@ -60,10 +60,13 @@ _SET_ID, _CREATE = 0o6000, 0x400040  # S_ISUID and S_ISGID; O_CREAT and the bit 
 
 _SOCKET, _CONNECT, _SOCKETPAIR, _CLONE, _CLONE3, _IOCTL = 41, 42, 53, 56, 435, 16
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
-_AF_UNIX, _AF_INET, _SOCK_STREAM, _SOCK_TYPE_MASK, _IPPROTO_TCP = 1, 2, 1, 0xF, 6
+_AF_UNIX, _AF_INET, _AF_NETLINK = 1, 2, 16
+_SOCK_STREAM, _SOCK_RAW, _SOCK_TYPE_MASK, _IPPROTO_TCP, _NETLINK_ROUTE = 1, 3, 0xF, 6, 0
 
 
-def assemble(*, shared: bool, connect: bool, loopback: bool = False, nested: bool = False) -> bytes:
+def assemble(
+    *, shared: bool, connect: bool, loopback: bool = False, interfaces: bool = False, nested: bool = False
+) -> bytes:
     """The filter's instructions, eight bytes each.
 
     Sockets may be Unix streams alone: no network, and no datagram that names its receiver. With `loopback`, TCP too.
@@ -74,6 +77,7 @@ def assemble(*, shared: bool, connect: bool, loopback: bool = False, nested: boo
         connect: with `shared`, whether a supervisor answers `connect` (user notification) or it is refused.
         loopback: whether the program has a network namespace of its own, with nothing but `lo` in it, and may make TCP
             sockets there.
+        interfaces: whether it may also ask that namespace's kernel what interfaces there are, as `getifaddrs` does.
         nested: whether the program makes namespaces for its children, and puts a filter without this on each.
     """
     code = [_jump(_EQUAL, _ARCH_X86_64, 1, 0, load=4), _end(_KILL)]
@@ -98,7 +102,17 @@ def assemble(*, shared: bool, connect: bool, loopback: bool = False, nested: boo
         _op(_EQUAL, _IPPROTO_TCP, 0, 1),
         _end(_ALLOW),
     )
-    code += [_when(_SOCKET, *(tcp if loopback else ()), *unix_stream), _when(_SOCKETPAIR, *unix_stream)]
+    route = (
+        _jump(_EQUAL, _AF_NETLINK, 0, 6, load=_argument(0)),
+        _op(_LOAD, _argument(1)),
+        _op(_AND, _SOCK_TYPE_MASK),
+        _op(_EQUAL, _SOCK_RAW, 0, 3),
+        _op(_LOAD, _argument(2)),
+        _op(_EQUAL, _NETLINK_ROUTE, 0, 1),
+        _end(_ALLOW),
+    )
+    sockets = (*(tcp if loopback else ()), *(route if interfaces else ()), *unix_stream)
+    code += [_when(_SOCKET, *sockets), _when(_SOCKETPAIR, *unix_stream)]
     code += [_refuse(_OPENAT2, _ENOSYS)]  # its mode lies in memory; programs then use openat
     for number, mode in (*_MAKE_FILE.values(), *(() if shared else _SET_MODE.values())):
         code += [_when(number, *_no_set_id(mode))]
