@@ -43,7 +43,7 @@ class Checked(Untrusted):
     """As `grade.measure` and `grade.failed` give them."""
     courses: tuple[Course, ...]
     products: dict[str, tuple[str, ...]]
-    """The precisions that each kernel's products were in."""
+    """The precisions that the products of each kernel and torch operator were in."""
 
 
 async def record(

@@ -19,6 +19,7 @@ from .extract import Kernels
 from .model import H100, Device, Work, crude_us, interval_us, occupancy, perturbed_times, program_times, whole_time
 from .model import Launched as Known
 from .model import work as total_work
+from .model.operators import operator_kernels
 from .problem import KernelProblem, Variant
 from .report import FailureClass, Launch
 from .requests import Rejection, Requests, unless_failed
@@ -63,7 +64,7 @@ class Estimate:
     perturbed_us: Sequence[float]
     work: Work
     products: Mapping[str, set[str]]
-    """The precisions that each kernel's products are in."""
+    """The precisions that the products of each kernel and torch operator are in."""
     operations: float
     """Of kernels, beside `tl.dot`: a product may be written out in them."""
     configs: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -181,7 +182,7 @@ async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, c
             crude_us=crude_us(steps, known, flags, H100),
             perturbed_us=perturbed_times(time, H100),
             work=total_work(steps, known),
-            products=_products(places, known),
+            products=_products(places, known, call),
             operations=sum(math.prod(places[at].grid) * each.counts["operations"] for at, each in known.items()),
             configs={name: index for name, index in configs.items() if index},
         )
@@ -190,8 +191,12 @@ async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, c
         raise Rejection(FailureClass.NOT_COUNTABLE, f"its operators can't be modelled: {error}"[:400]) from None
 
 
-def _products(places: Mapping[int, Launched], known: Mapping[int, Known]) -> dict[str, set[str]]:
+def _products(places: Mapping[int, Launched], known: Mapping[int, Known], call: Recording) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
+    for step in call.operators:
+        kinds = {each.product.kind for each in operator_kernels(step.model_dump(), call.flags) if each.product}
+        if kinds:
+            found.setdefault(step.name, set()).update(kinds)
     for at, each in known.items():
         found.setdefault(places[at].kernel, set()).update(each.counts["dots"])
     return found

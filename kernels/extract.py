@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from .language import check_kernel, find_modules, free_names
 
-
 SOURCE_BYTES, KERNELS = 1 << 20, 128
 """Of a submission, and of its kernels, which may each be part of the text of all others."""
 

@@ -16,7 +16,7 @@ from .launches import compile_job
 from .report import FailureClass, Status
 from .warm import ChildLimits, KernelProcess, Mode
 
-VERSION = "6"
+VERSION = "7"
 """Part of every cache's key; raise it with any change that moves a figure or an outcome."""
 
 PATIENCE = 5

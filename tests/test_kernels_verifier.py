@@ -79,6 +79,30 @@ async def test_the_contract_decides_which_precision_is_right(verifier):
     assert "contract" in report.reasons[0]
 
 
+IN_TORCH = """
+torch.backends.cuda.matmul.allow_tf32 = ALLOWED
+
+
+class Torch:
+    def __getitem__(self, grid):
+        def launch(left, right, product, n, hidden, BLOCK, DEPTH):
+            made = torch.bmm(left.view(-1, n, n), right.view(-1, n, n).transpose(1, 2))
+            product.copy_(made.view(-1, hidden, n, n).permute(0, 2, 3, 1))
+
+        return launch
+
+
+triangle = Torch()
+"""
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_products_of_torch_are_graded_in_the_tf32_that_they_are_timed_in(verifier, allowed):
+    source = PROBLEM.seed_source() + IN_TORCH.replace("ALLOWED", str(allowed))
+    report = await verifier.verify(source, VARIANT.model_copy(update={"precision": Precision.FP32}))
+    assert report.failure_class is (FailureClass.PRECISION if allowed else None), report.reasons
+
+
 @pytest.mark.slow  # tests/zoo has such a kernel too
 async def test_what_does_not_fit_in_shared_memory_is_refused(verifier):
     report = await verifier.verify(PROBLEM.render(SCHEDULE | {"tile": "128x256", "stages": "5"}), VARIANT)

@@ -242,7 +242,7 @@ def compute_part(request: dict[str, Any], tensors: dict[str, torch.Tensor], kern
         for index, (call, fills) in enumerate(zip(request["calls"], request["fills"], strict=True)):
             for place, (name, block) in enumerate(fills):
                 arena.fill(call["inputs"][name], block, tensors[f"{index}/{place}"])
-            player.play(call["steps"])
+            player.play(call["steps"], call["flags"])
         output = request["calls"][-1]["output"]
         if not arena.is_written(output, request["block"]):
             return {"unsampled": "the programs behind a block of the output can't be told from the rest"}, b""

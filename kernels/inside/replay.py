@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_flatten
 
 from . import interpret
 from .counting import product_kind
+from .matrices import as_multiplied
 from .operands import Rejected, decode_arguments
 
 GUARD = 4096
@@ -87,16 +88,16 @@ def replay(request: dict[str, Any], tensors: dict[str, torch.Tensor], kernels: d
 
     Args:
         request: `sizes` of the storages; `constants`, numbers of those that hold values; `prologue` and `calls`, each
-            call with `steps`, `inputs` (name to tensor) and `output`; `rooms`, for each call the inputs that may be
-            written; `runs`, each with `calls` (how many of them),
-            `shuffle` (a seed for the order of programs, or none) and `without` (a kernel that isn't launched, or none).
+            call with `steps`, `flags`, `inputs` (name to tensor) and `output`; `rooms`, for each call the inputs that
+            may be written; `runs`, each with `calls` (how many of them), `shuffle` (a seed for the order of programs,
+            or none) and `without` (a kernel that isn't launched, or none).
         tensors: `constant/NUMBER` and `CALL/NAME`, the values.
         kernels: interpreted functions by name.
 
     Returns:
         `{"runs": [{"calls": [{} or {"error": [code, detail]}], "spins": whether a program waits for another,
-        "products": {kernel: the precisions that its products are in}}]}`, and the outputs as safetensors under
-        `RUN/CALL`.
+        "products": {kernel or operator: the precisions that its products are in}}]}`, and the outputs as safetensors
+        under `RUN/CALL`.
     """
     outputs: dict[str, torch.Tensor] = {}
     runs: list[dict[str, Any]] = []
@@ -124,7 +125,7 @@ def _run(
             views = {name: arena.view(described) for name, described in call["inputs"].items()}
             for name, view in views.items():
                 view.copy_(given[name])
-            player.play(call["steps"])
+            player.play(call["steps"], call["flags"])
             outputs.append(arena.view(call["output"]).contiguous().clone())
             kept = {name: view for name, view in views.items() if name not in request["rooms"][index]}
             changed = [name for name, view in kept.items() if not _same(view, given[name])]
@@ -171,9 +172,11 @@ class Player:
         self._arena, self._kernels, self._shuffle, self._without = arena, kernels, shuffle, without
         self.spins = False
         self.products: dict[str, set[str]] = {}
+        self._flags: dict[str, bool] = {}
 
-    def play(self, steps: list[dict[str, Any]]) -> None:
-        """Take steps."""
+    def play(self, steps: list[dict[str, Any]], flags: dict[str, bool] | None = None) -> None:
+        """Take steps; `flags` say whether products of torch are in TF32."""
+        self._flags = flags or {}
         with torch.no_grad():
             for step in steps:
                 if "op" in step:
@@ -185,7 +188,11 @@ class Player:
         operator = _find(step["op"])
         if step["op"].startswith(ALLOCATE):
             return  # the storage is there, full of NaNs
+        name = step["op"].split(".")[1]
         args, kwargs = self._value(step["args"]), self._value(step["kwargs"])
+        args, kind = as_multiplied(name, args, self._flags)
+        if kind is not None:
+            self.products.setdefault(name, set()).add(kind)
         try:
             result = operator(*args, **kwargs)
         except Exception as error:

@@ -196,6 +196,7 @@ def _flags() -> dict[str, bool]:
     matmul: Any = torch.backends.cuda.matmul
     return {
         "tf32": bool(matmul.allow_tf32) or torch.get_float32_matmul_precision() != "highest",
+        "cudnn_tf32": bool(torch.backends.cudnn.allow_tf32),
         "reduced_fp16": bool(matmul.allow_fp16_reduced_precision_reduction),
     }
 
