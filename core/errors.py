@@ -54,6 +54,10 @@ class SandboxUnavailable(PawlError):
     """No set of isolation layers that the rule requires is present on this machine."""
 
 
+class BackendUnavailable(PawlError):
+    """The engine that runs training jobs can't be reached, or refuses."""
+
+
 class BudgetExhausted(PawlError):
     """A budget has been used up; raised at a boundary, so that nothing is half done."""
 

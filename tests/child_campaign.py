@@ -182,7 +182,7 @@ def main() -> None:
     from pawl.evals.registry import load_task  # noqa: F401
     from pawl.serving.adapters import AdapterPublisher  # noqa: F401
     from pawl.serving.runner import run_rollouts  # noqa: F401
-    from pawl.training.backend import LocalBackend  # noqa: F401
+    from pawl.training.backends import LocalBackend  # noqa: F401
 
     default_sandbox()
     for line in sys.stdin:

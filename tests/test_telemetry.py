@@ -243,7 +243,7 @@ def test_where_telemetry_is_not_open_a_span_is_nothing_and_the_sdk_is_not_loaded
         current.event("b", {})
     measure(names.COST, 1.0)
     program = (
-        "import sys, pawl.cli.main, pawl.safety.telemetry.model_calls, pawl.serving.proxy, pawl.training.backend\n"
+        "import sys, pawl.cli.main, pawl.safety.telemetry.model_calls, pawl.serving.proxy, pawl.training.backends\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"

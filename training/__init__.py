@@ -6,7 +6,8 @@ Only light names are here; `pawl.training.loop` and `pawl.training.learner` impo
 """
 
 from .advantages import advantages, entropic, group_relative
-from .backend import JobHandle, LocalBackend, TrainerBackend, adapter_files
+from .backend import JobHandle, TrainerBackend, adapter_files
+from .backends import LocalBackend, RayBackend
 from .dataset import Dataset, Drop, make_dataset
 from .datums import Datum, Refusal, read_datums, to_datums, write_datums
 from .job import JobState, JobStatus, Modules, Precision, TrainJob
@@ -52,6 +53,7 @@ __all__ = [
     "Overlong",
     "Precision",
     "Preference",
+    "RayBackend",
     "Refusal",
     "Reinforce",
     "RunDir",

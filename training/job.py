@@ -65,6 +65,9 @@ class TrainJob(BaseModel):
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Precision = Precision.AUTO
     threads: int = Field(default=2, ge=1)
+    """Of each process."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """That share a step's packs between them, each with a device of its own where there are any."""
     pack_tokens: int = Field(default=512, ge=1)
     """Tokens a forward pass; bounds memory."""
     checkpoint_every: int = Field(default=1, ge=1)

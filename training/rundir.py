@@ -23,11 +23,13 @@ import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..core import ConfigurationError, NotFound, canonical_json
 from ..core.artifacts import write_durably
+from ..core.faults import point
 from .datums import Datum, read_datums
 from .job import JobState, JobStatus, TrainJob, read_status
 
@@ -39,6 +41,7 @@ class Progress(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    schema_version: Literal[1] = 1
     step: int
     """Optimiser steps done."""
     consumed: int
@@ -126,6 +129,7 @@ class RunDir:
         line: dict[str, JsonValue] = {"step": step, **metrics}
         with (self.path / "metrics.jsonl").open("ab") as file:
             file.write(canonical_json(line) + b"\n")
+        point("training.stepped")
 
     def truncate_metrics(self, steps: int) -> None:
         """Drop the lines of steps that will be done again."""
@@ -135,12 +139,27 @@ class RunDir:
             write_durably(path, b"".join(lines[:steps]))
 
     def last_checkpoint(self) -> tuple[Path, Progress] | None:
-        """The newest checkpoint that is complete, or none."""
+        """The newest checkpoint that is complete, or none.
+
+        Raises:
+            ConfigurationError: it is of another version of Pawl.
+        """
         for line in reversed(self._listed()):
             with suppress(ValueError, KeyError, FileNotFoundError, TypeError):
                 folder = self.path / f"step_{int(json.loads(line)['step'])}"
-                return folder, Progress.model_validate_json((folder / "state.json").read_bytes())
-        return None
+                state = (folder / "state.json").read_bytes()
+                break
+        else:
+            return None
+        try:
+            return folder, Progress.model_validate_json(state)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "state"
+            raise ConfigurationError(
+                f"state.json of the checkpoint {folder.name} can't be used: {where}: {first['msg']}. It may be of "
+                "another version of Pawl: resume the job with that one, or submit it again under a new id."
+            ) from error
 
     @contextmanager
     def new_checkpoint(self, progress: Progress) -> Generator[Path]:
@@ -151,10 +170,16 @@ class RunDir:
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
         yield temporary
+        point("training.checkpoint")
         (temporary / "state.json").write_bytes(canonical_json(progress))
         publish(temporary, final)
-        with (self.path / "checkpoints.jsonl").open("ab") as file:
-            file.write(canonical_json({"step": progress.step, "consumed": progress.consumed}) + b"\n")
+        point("training.renamed")
+        line = canonical_json({"step": progress.step, "consumed": progress.consumed})
+        with (self.path / "checkpoints.jsonl").open("ab+") as file:
+            if file.tell():  # a line that was cut short, for want of room or by a death, hides no other
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else b"\n" + line
+            file.write(line + b"\n")
             file.flush()
             os.fsync(file.fileno())
         for line in self._listed()[:-KEPT_CHECKPOINTS]:
@@ -173,6 +198,14 @@ class RunDir:
         with (self.path / "lock").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def drop_unfinished(self) -> None:
+        """Give back the room of what was being written when the job stopped."""
+        for path in self.path.glob(".tmp-*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def fail(self, error: str) -> JobStatus:
         """Record that the job won't be finished, and why."""
