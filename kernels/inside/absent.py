@@ -28,7 +28,8 @@ from .sampling import ways
 
 MOST = 20_000
 """Accesses of one batch, beyond which its loops are taken not to end."""
-_BITS = 44
+BITS = 44
+"""Of an address within a storage."""
 _ELEMENTS = {
     "bool": tl.int1, "float8_e4m3fn": tl.float8e4nv, "float8_e5m2": tl.float8e5, "float64": tl.float64,
     "float32": tl.float32, "float16": tl.float16, "bfloat16": tl.bfloat16,
@@ -43,7 +44,7 @@ class Endless(Exception):
 
 def storage_of(address: Any) -> int:
     """The number of the storage that an address lies in."""
-    return (int(address) >> _BITS) - 1
+    return (int(address) >> BITS) - 1
 
 
 def contents(
@@ -55,7 +56,7 @@ def contents(
         return np.zeros((1, *pointers.shape[1:]), dtype)
     data = np.frombuffer(held, np.uint8)
     data = data[: len(data) // dtype.itemsize * dtype.itemsize].view(dtype)
-    at = (pointers.astype(np.int64) & ((1 << _BITS) - 1)) // dtype.itemsize
+    at = (pointers.astype(np.int64) & ((1 << BITS) - 1)) // dtype.itemsize
     inside = mask & (at < len(data))
     found = data[np.where(inside, at, 0)] if len(data) else np.zeros(at.shape, dtype)
     return np.where(inside, found, np.where(mask, np.zeros((), dtype), other))
@@ -171,5 +172,5 @@ def _value(described: dict[str, Any]) -> Any:
 def _pointer(tensor: dict[str, Any]) -> Any:
     kind = tl.pointer_type(_ELEMENTS.get(tensor["dtype"]) or getattr(tl, str(tensor["dtype"])))
     size = max(kind.element_ty.primitive_bitwidth // 8, 1)
-    address = (int(tensor["t"]) + 1 << _BITS) + int(tensor["offset"]) * size
+    address = (int(tensor["t"]) + 1 << BITS) + int(tensor["offset"]) * size
     return tl.tensor(Value(np.array([address], dtype=np.uint64), kind), kind)

@@ -14,7 +14,7 @@ This file runs inside the sandbox, without the rest of Pawl.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from . import interpret
-from .absent import MOST, Endless, Trips, absent_launch, contents, empty_product, storage_of
+from .absent import BITS, MOST, Endless, Trips, absent_launch, contents, empty_product, storage_of
 from .atomics import Change
 from .sampling import Sample, distinct, draw_sample
 from .syntax import spins, uses_old_contents
@@ -49,7 +49,14 @@ def product_kind(a: Any, precision: Any) -> str:
 class Counter(interpret.Observer):
     """Collects accesses and arithmetic of one batch of programs, a program on average."""
 
-    def __init__(self, ids: np.ndarray, sample: Sample, values: Mapping[int, bytes], turns: Turns | None) -> None:
+    def __init__(
+        self,
+        ids: np.ndarray,
+        sample: Sample,
+        values: Mapping[int, bytes],
+        turns: Turns | None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
         """Take the batch's programs, of which some are near one another and some stand for the whole grid."""
         self.average = np.flatnonzero(np.isin(ids, sample.strata))
         self.row = np.flatnonzero(np.isin(ids, sample.row))
@@ -58,7 +65,7 @@ class Counter(interpret.Observer):
         self.programs, self.window = len(ids), sample.window
         self.regions: dict[tuple[str, int], list[int]] = {}
         """For each side of each tensor, where the accesses of programs near one another start."""
-        self.values, self.turns = values, turns
+        self.values, self.turns, self.sizes = values, turns, sizes
         self.weight = 1.0
         self.length = 1.0
         self.depth = 0
@@ -127,6 +134,8 @@ class Counter(interpret.Observer):
         flat, active = pointers.reshape(lead, -1).astype(np.int64), mask.reshape(lead, -1)
         origins = flat[:, 0]
         tensor = storage_of(origins[0])
+        if self.sizes is not None:
+            _check_bounds(kind, flat[active], size, self.sizes)
         counted = self.average if lead > 1 else np.zeros(min(len(self.average), 1), np.int64)
         elements = float(active[counted].sum(1).mean()) if len(counted) else 0.0
         if not elements:
@@ -165,12 +174,33 @@ class Counter(interpret.Observer):
         return min(found, distinct(origins[self.spread][alive[self.spread]], self.window))
 
 
+def _check_bounds(kind: str, addresses: np.ndarray, size: int, sizes: Sequence[int]) -> None:
+    """See that all accesses lie in storages.
+
+    Raises:
+        OutOfBounds: one doesn't; what lies there is no memory that was counted.
+    """
+    if not addresses.size:
+        return
+    low, high = int(addresses.min()), int(addresses.max())
+    first, last = storage_of(low), storage_of(high)
+    for number in (first,) if first == last else np.unique((addresses >> BITS) - 1).tolist():
+        inside = 0 <= number < len(sizes)
+        end = high if first == last else int(addresses[(addresses >> BITS) - 1 == number].max())
+        beyond = (end & ((1 << BITS) - 1)) + size - (sizes[number] if inside else 0)
+        if not inside or beyond > 0:
+            words = (
+                f"{beyond} bytes past the end of storage {number} ({sizes[number]} bytes)" if inside else "no storage"
+            )
+            raise interpret.OutOfBounds(f"at this size, a {kind} of {size} bytes at {words}: mask it, or allocate more")
+
+
 def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | None = None) -> dict[str, Any]:
     """Count one launch of an interpreted kernel.
 
     Args:
         kernel: the interpreted kernel.
-        launch: as the recorder notes it.
+        launch: as the recorder notes it; with `sizes`, the bytes of each storage, nothing beyond may be touched.
         values: contents of storages that decide what the kernel does, such as lengths or indices; all others read
             as zeros.
 
@@ -182,6 +212,7 @@ def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | Non
 
     Raises:
         Endless: the programs don't end on these values.
+        OutOfBounds: a program touches what lies in no storage.
     """
     function = kernel.rewrite()
     parts: list[Part] = []
@@ -194,7 +225,7 @@ def count(kernel: Any, launch: dict[str, Any], values: Mapping[int, bytes] | Non
         for share, turns in _turns(arrivals, placed.programs):
 
             def watch(ids: np.ndarray, turns: Callable[[], Turns | None] = turns) -> tuple[Counter, Trips]:
-                counter = Counter(ids, sample, placed.values, turns())
+                counter = Counter(ids, sample, placed.values, turns(), launch.get("sizes"))
                 return counter, partial(_trips, counter)
 
             counters = [counter for _, counter in placed.run(sample.batches, watch)]

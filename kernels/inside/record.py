@@ -142,8 +142,9 @@ class Recorder(TorchDispatchMode):
                 f"it brings {whole} bytes of values that come of no input and no torch operator, at most {CONSTANTS} "
                 "are allowed: compute with torch operators and Triton kernels on tensors",
             )
-        held = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))
-        self.constants[number] = held.clone()
+        with torch._C.DisableTorchFunction(), _disable_current_modes():  # a launch comes here with the modes on
+            held = torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))
+            self.constants[number] = held.clone()
 
     def _empty(self, sizes: list[int], strides: list[int], dtype: torch.dtype, *, held: bool = False) -> torch.Tensor:
         extent = 1 + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True)) if math.prod(sizes) else 0

@@ -108,6 +108,27 @@ def replay(request: dict[str, Any], tensors: dict[str, torch.Tensor], kernels: d
     return {"runs": runs}, save(outputs) if outputs else b""
 
 
+def contents_after(prelude: dict[str, Any], sizes: list[int], kernels: dict[str, Any]) -> dict[int, bytes]:
+    """What some storages hold after some steps.
+
+    Args:
+        prelude: `constants`, the bytes of storages in hexadecimal; `steps`, each with the flags of its call;
+            `storages`, the numbers of those that are asked for.
+        sizes: bytes of each storage.
+        kernels: interpreted functions by name.
+
+    Raises:
+        Rejected: a step can't be taken.
+    """
+    arena = Arena(sizes)
+    player = Player(arena, kernels, None, None)
+    for number, text in prelude["constants"].items():
+        arena.storage(int(number)).copy_(torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8))
+    for step, flags in prelude["steps"]:
+        player.play([step], flags)
+    return {number: arena.storage(number).numpy().tobytes() for number in prelude["storages"]}
+
+
 def _run(
     request: dict[str, Any], tensors: dict[str, torch.Tensor], kernels: dict[str, Any], run: dict[str, Any]
 ) -> tuple[list[torch.Tensor], dict[str, Any]]:
