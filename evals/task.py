@@ -44,6 +44,8 @@ class Metric(BaseModel):
     """A value that no honest output is better than; with `worst` it bounds every effect."""
     margin: float
     """How much worse on a slice still counts as not inferior, in the metric's unit."""
+    ordinal: bool = False
+    """Whether grades only rank: which of two is better means something, by how much doesn't."""
 
     def signed(self, value: float) -> float:
         """The value turned so that more is better."""

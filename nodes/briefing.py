@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ..core import ToolCall, Trajectory
+from ..training.objectives import Objective
+from ..training.selector import Thresholds, options, select
 from .evidence import RoundEvidence
 from .failures import signature
 from .measurements import Measurements
@@ -23,7 +25,23 @@ def short_ids(trajectories: Sequence[Trajectory]) -> Mapping[str, str]:
     return {id_[:length]: id_ for id_ in ids}
 
 
-def brief(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Prospect], tokens: int) -> str:
+_FITS: Mapping[Objective, str] = {
+    Objective.PPO: "a value head, for rewards at most steps and a thousand steps or more",
+    Objective.GROUP_RELATIVE: "distance from the group's mean, for one reward at the end of cheap rollouts",
+    Objective.ENTROPIC: "the best far above the rest, for rare and far better rollouts in groups of four or more",
+    Objective.REINFORCE: "distance from the mean of all, with a pull to the base, where capabilities may regress",
+    Objective.BEST_OF_N: "imitates the best, for a start where hardly anything succeeds, or for few rollouts",
+    Objective.PREFERENCE: "pairs of better and worse, for rewards that only rank",
+}
+
+
+def brief(
+    evidence: RoundEvidence,
+    measured: Measurements,
+    offers: Sequence[Prospect],
+    tokens: int,
+    thresholds: Thresholds | None = None,
+) -> str:
     """Describe a round.
 
     Each trajectory gets a line; if those don't fit, shorter lines, then its id in a list by outcome. Ids are never left
@@ -32,7 +50,7 @@ def brief(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Pros
     """
     room = tokens * CHARACTERS_A_TOKEN
     names = {full: short for short, full in short_ids(evidence.trajectories).items()}
-    head = _head(evidence, measured, offers)
+    head = _head(evidence, measured, offers, thresholds or Thresholds())
     ordered = sorted(evidence.trajectories, key=lambda one: (one.item, one.id))
     listings = (
         "\n".join(_line(one, names, evidence, 80) for one in ordered),
@@ -49,7 +67,7 @@ def brief(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Pros
     return text
 
 
-def _head(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Prospect]) -> str:
+def _head(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Prospect], thresholds: Thresholds) -> str:
     metric = evidence.metric
     entropy = "not recorded" if measured.entropy is None else f"{measured.entropy:.2f}"
     lines = [
@@ -66,6 +84,8 @@ def _head(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Pros
         "What the measurements promise (gain in reward, after the record's discount):",
         *(f"- {one.operator or one.lever}: {one.gain:+.4g}, against {', '.join(one.treats)}" for one in offers),
         "",
+        *_objectives(measured, thresholds),
+        "",
         "Past rounds:",
     ]
     for one in evidence.history:
@@ -78,6 +98,15 @@ def _head(evidence: RoundEvidence, measured: Measurements, offers: Sequence[Pros
             f"{'promoted' if one.promoted else 'not promoted'}.{said}"
         )
     return "\n".join(lines)
+
+
+def _objectives(measured: Measurements, thresholds: Thresholds) -> list[str]:
+    selection = select(measured.signals, thresholds)
+    name = selection.objective.kind if selection.objective is not None else "none"
+    lines = [f"Objectives for the weights. The written rule chooses {name}. {selection.reason}"]
+    for objective, lacking in options(measured.signals):
+        lines.append(f"- {objective}: {_FITS[objective]}" + (f" (can't be fed here: {lacking})" if lacking else ""))
+    return lines
 
 
 def _outcome(trajectory: Trajectory) -> str:

@@ -93,6 +93,8 @@ class RoundEvidence(BaseModel):
     """The live scaffold's typed part, or none where it has no readable one."""
     sealed: int = Field(default=0, ge=0)
     """Rollouts that one look of a round's sealed races takes, of live and candidate together."""
+    guarded: int = Field(default=0, ge=0)
+    """Other tasks with a live version in this home: trained weights must not be worse on them."""
     history: list[RoundRecord] = []
     """Past rounds of the campaign, oldest first."""
     budget: BudgetLeft = Field(default=BudgetLeft())

@@ -49,6 +49,7 @@ def gather_evidence(state: State, runtime: NodeRuntime) -> RoundEvidence:
         payloads={item.id: item.payload for item in items},
         scaffold=_typed_part(state, runtime),
         sealed=2 * (races.holdout + races.regression + races.adversarial),
+        guarded=sum(1 for task in context.live_versions() if task != state["task"]),
         history=[_to_record(row, runtime) for row in rows],
         budget=context.budget.left(),
         trainable=context.training_base is not None,
@@ -99,6 +100,7 @@ SPEC = NodeSpec(
     writes=("decision", "approval", "races", "note", "stop"),
     needs=(
         Need.FEEDBACK,
+        Need.LIVE_VERSIONS,
         Need.TASK,
         Need.ARTIFACTS,
         Need.REGISTRY,

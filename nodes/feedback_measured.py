@@ -6,15 +6,13 @@ decision = await MeasuredFeedback().decide(evidence)
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from ..training.objectives import Entropic, GroupRelative
+from ..training.selector import Thresholds, select
 from .decision import Decision, Diagnosis, Lever
 from .evidence import RoundEvidence, RoundRecord
 from .measurements import Measurements, measure
 from .prospects import Prospect, Rule, price, prospects
 
 MOST_CITED = 12
-RIGHT_SKEW = 1.0
-LEAST_FOR_ENTROPIC = 4
 
 
 class MeasuredFeedback:
@@ -32,14 +30,21 @@ class MeasuredFeedback:
     5. What the budget can't pay is set aside. If nothing is left: stop.
     6. The greatest gain per cost wins, the cost in tokens, verifications and training steps, and with `horizon` rounds
        of what it adds to each. Ties go to the cheaper, then to the scaffold (undone without retraining), then by name.
-    7. The objective for the weights is entropic if groups have at least four attempts and their rewards are skewed to
-       the right by 1 or more (for two-valued rewards: successes in at most 28 % of attempts), else group-relative.
+    7. The objective for the weights is the one of `training.selector.select`. Where it finds none that these rollouts
+       could feed, the weights aren't at hand.
 
     What a person answered at the gate is text, which this agent can't weigh: a rejection counts as a pull in vain.
     """
 
-    def __init__(self, rule: Rule | None = None) -> None:
+    def __init__(self, rule: Rule | None = None, thresholds: Thresholds | None = None) -> None:
+        """Set the numbers.
+
+        Args:
+            rule: of the choice of a lever.
+            thresholds: of the choice of an objective.
+        """
         self.rule = rule or Rule()
+        self.thresholds = thresholds or Thresholds()
 
     async def decide(self, evidence: RoundEvidence) -> Decision:
         """Decide by the rule above."""
@@ -52,6 +57,8 @@ class MeasuredFeedback:
             reason = f"The model endpoint failed {lost} of {measured.rollouts} rollouts; no lever mends that."
             return _stop(Diagnosis.MODEL_FAILED, reason, [id_ for one in broken for id_ in one.trajectories])
         found = prospects(evidence, measured, rule)
+        if select(measured.signals, self.thresholds).objective is None:
+            found = [one for one in found if one.lever is not Lever.WEIGHTS]
         vain = {lever: _in_vain(evidence.history, lever) for lever in {one.lever for one in found}}
         if vain and min(vain.values()) >= rule.patience:
             pulls = ", ".join(f"{lever} {count}" for lever, count in sorted(vain.items()))
@@ -70,19 +77,37 @@ class MeasuredFeedback:
             reason = f"The budget left ({evidence.budget}) doesn't pay for the cheapest promising round ({cost})."
             return _stop(Diagnosis.BUDGET, reason, [])
         chosen = min(payable, key=lambda one: (-one.gain / price(one, rule), price(one, rule), _place(one)))
-        return _decide(chosen, _runner_up(payable, chosen, rule), evidence, measured, rule)
+        return self._decide(chosen, _runner_up(payable, chosen, rule), evidence, measured)
+
+    def _decide(
+        self, chosen: Prospect, other: Prospect | None, evidence: RoundEvidence, measured: Measurements
+    ) -> Decision:
+        rule, unit = self.rule, evidence.metric.unit
+        name = f"scaffold ({chosen.operator})" if chosen.operator else "weights"
+        reason = (
+            f"{_why(chosen, measured)} {name} promises {chosen.gain:+.3g} {unit} for {price(chosen, rule):.0f} units"
+        )
+        if chosen.credit < 1.0:
+            reason += f", at {chosen.credit:.0%} credit by its record"
+        if other is not None:
+            reason += f"; {other.operator or other.lever} {other.gain:+.3g} for {price(other, rule):.0f}"
+        selection = select(measured.signals, self.thresholds) if chosen.lever is Lever.WEIGHTS else None
+        return Decision(
+            lever=chosen.lever,
+            diagnosis=chosen.treats[0],
+            objective=selection.objective if selection is not None else None,
+            objective_reason=selection.reason if selection is not None else "",
+            reason=f"{reason}.",
+            evidence=_cited(chosen, evidence, measured),
+            expected_gain=chosen.gain,
+            expected_cost=chosen.cost,
+        )
 
 
 def least_gain(evidence: RoundEvidence, rule: Rule) -> float:
     """The smallest gain worth a round, in the metric's unit: a share of its margin (of 1 % of its range if none)."""
     metric = evidence.metric
     return rule.least_share * (metric.margin or 0.01 * abs(metric.best - metric.worst))
-
-
-def objective_for(measured: Measurements) -> Entropic | GroupRelative:
-    """Entropic for rare, far better attempts in groups of four or more; else group-relative."""
-    rare = measured.group_size >= LEAST_FOR_ENTROPIC and measured.skewness >= RIGHT_SKEW
-    return Entropic() if rare else GroupRelative()
 
 
 def _in_vain(history: Sequence[RoundRecord], lever: Lever) -> int:
@@ -98,27 +123,6 @@ def _place(prospect: Prospect) -> tuple[bool, str]:
 def _runner_up(payable: Sequence[Prospect], chosen: Prospect, rule: Rule) -> Prospect | None:
     others = [one for one in payable if one.lever is not chosen.lever]
     return max(others, key=lambda one: one.gain / price(one, rule), default=None)
-
-
-def _decide(
-    chosen: Prospect, other: Prospect | None, evidence: RoundEvidence, measured: Measurements, rule: Rule
-) -> Decision:
-    unit = evidence.metric.unit
-    name = f"scaffold ({chosen.operator})" if chosen.operator else "weights"
-    reason = f"{_why(chosen, measured)} {name} promises {chosen.gain:+.3g} {unit} for {price(chosen, rule):.0f} units"
-    if chosen.credit < 1.0:
-        reason += f", at {chosen.credit:.0%} credit by its record"
-    if other is not None:
-        reason += f"; {other.operator or other.lever} {other.gain:+.3g} for {price(other, rule):.0f}"
-    return Decision(
-        lever=chosen.lever,
-        diagnosis=chosen.treats[0],
-        objective=objective_for(measured) if chosen.lever is Lever.WEIGHTS else None,
-        reason=f"{reason}.",
-        evidence=_cited(chosen, evidence, measured),
-        expected_gain=chosen.gain,
-        expected_cost=chosen.cost,
-    )
 
 
 def _why(chosen: Prospect, measured: Measurements) -> str:

@@ -10,7 +10,11 @@ from statistics import fmean, median
 from pydantic import BaseModel, ConfigDict
 
 from ..core import ModelCall, Trajectory
-from .evidence import RoundEvidence
+from ..evals.races import Outcome, Race
+from ..training.dataset import STEP_REWARDS
+from ..training.signals import Attempt, Signals, observe
+from .decision import Lever
+from .evidence import RoundEvidence, RoundRecord
 from .failures import FailureGroup, failure_class, failure_groups
 from .refusals import Refusal, always_refused, attempts_of
 
@@ -60,6 +64,8 @@ class Measurements(BaseModel):
     """Partial assignments that were always refused and aren't pruned yet."""
     explained: list[str]
     """Failed trajectories of this round that those account for."""
+    signals: Signals
+    """What the choice of an objective for the weights asks of the rewards."""
 
 
 def measure(evidence: RoundEvidence) -> Measurements:
@@ -97,7 +103,54 @@ def measure(evidence: RoundEvidence) -> Measurements:
         slope_error=slope_error,
         refusals=refusals,
         explained=sorted(explained),
+        signals=signals_of(evidence),
     )
+
+
+def signals_of(evidence: RoundEvidence) -> Signals:
+    """What the round shows to the choice of an objective.
+
+    Rewards nearer than a tenth of the metric's margin (a thousandth of its range, where it has none) are ties. A
+    rollout has achieved nothing if its grade is the metric's worst. Capabilities may regress if other tasks are live in
+    this home, or if trained weights have won the target race before and then not held out.
+    """
+    metric = evidence.metric
+    return observe(
+        (_attempt(evidence, one) for one in evidence.trajectories),
+        floor=metric.signed(metric.worst),
+        resolution=metric.margin / 10 or 1e-3 * abs(metric.best - metric.worst),
+        ordinal=metric.ordinal,
+        at_risk=evidence.guarded > 0 or any(map(_lost_hold_out, evidence.history)),
+    )
+
+
+def _attempt(evidence: RoundEvidence, one: Trajectory) -> Attempt:
+    calls = [step for step in one.steps if isinstance(step, ModelCall)]
+    graded = one.grade is not None and math.isfinite(one.grade.value)
+    drawn = _is_recorded(one) and all(call.temperature > 0 for call in calls)
+    return Attempt(
+        group=one.item,
+        reward=evidence.reward(one) if graded else math.nan,
+        steps=len(calls),
+        step_rewards=_step_rewards(evidence, one),
+        recorded=drawn,  # a datum holds both, whatever it is used for
+        logprobs=drawn,
+        cost=one.usage.tokens / 1000 + one.usage.verifications,
+    )
+
+
+def _step_rewards(evidence: RoundEvidence, one: Trajectory) -> list[float]:
+    found = one.grade.details.get(STEP_REWARDS) if one.grade is not None else None
+    if not isinstance(found, list) or len(found) != len(one.steps):
+        return []
+    values = [float(each) for each in found if isinstance(each, int | float)]
+    return [evidence.metric.signed(each) for each in values if math.isfinite(each)]
+
+
+def _lost_hold_out(record: RoundRecord) -> bool:
+    outcomes = record.outcomes
+    won = outcomes.get(Race.TARGET) == Outcome.PASSED
+    return record.lever is Lever.WEIGHTS and won and outcomes.get(Race.HOLDOUT) == Outcome.FAILED
 
 
 def _explained(trajectories: Sequence[Trajectory], refusals: Sequence[Refusal]) -> set[str]:

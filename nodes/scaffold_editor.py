@@ -65,6 +65,7 @@ SPEC = NodeSpec(
     writes=("candidate", "approval", "races"),
     needs=(
         Need.EDITOR,
+        Need.LIVE_VERSIONS,
         Need.TASK,
         Need.ARTIFACTS,
         Need.REGISTRY,

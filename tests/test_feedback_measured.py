@@ -1,16 +1,21 @@
 """The measured Feedback-Agent pulls the lever that the planted evidence asks for."""
 
 import random
+from pathlib import Path
 
 import pytest
 
-from pawl.core import RolloutStop, Usage
+from pawl.core import Home, RolloutStop, Usage
 from pawl.evals.scaffold import Mode, ScaffoldConfig
+from pawl.graph.checkpoints import open_saver
 from pawl.nodes.decision import Decision, Diagnosis, Lever, Objective, Operator
 from pawl.nodes.evidence import BudgetLeft, RoundEvidence
-from pawl.nodes.feedback_measured import MOST_CITED, MeasuredFeedback, objective_for
-from pawl.nodes.measurements import measure
+from pawl.nodes.feedback_measured import MOST_CITED, MeasuredFeedback
+from pawl.nodes.measurements import measure, signals_of
 from pawl.nodes.prospects import Rule, weights_prospect
+from pawl.training import PPO, BestOfN, Entropic, GroupRelative, Preference, Reinforce, Scale
+from pawl.training.objectives import Overlong
+from pawl.training.selector import Thresholds, select
 
 from .feedback_fixtures import METRIC, USAGE, dense, evidence, pulled, refused_at_limits, rollouts, settled, trajectory
 
@@ -132,7 +137,46 @@ async def test_rare_far_better_attempts_ask_for_the_entropic_objective() -> None
 
 async def test_the_entropic_objective_needs_groups_of_four() -> None:
     rare = rollouts(lambda choices, _: 2.0 if choices["group"] == "a" else 0.3, items=30, attempts=3)
-    assert objective_for(measure(evidence(rare))).kind is Objective.GROUP_RELATIVE
+    assert isinstance(select(signals_of(evidence(rare))).objective, GroupRelative)
+
+
+async def test_the_reason_for_an_objective_and_its_parameters_are_in_the_decision() -> None:
+    rare = rollouts(lambda choices, _: 2.0 if (choices["group"], choices["layout"]) == ("a", "b") else 0.3)
+    decision = await decide(evidence(rare))
+    assert decision.objective == Entropic(resolution=0.005, beta_max=200.0)  # a tenth of the metric's margin
+    assert "skewness" in decision.objective_reason
+    assert "64 rollouts in 8 groups of 8" in decision.objective_reason
+    assert decision.default_objective is None
+
+
+async def test_the_numbers_of_the_objectives_rule_can_be_argued_with() -> None:
+    rare = rollouts(lambda choices, _: 2.0 if (choices["group"], choices["layout"]) == ("a", "b") else 0.3)
+    decision = await MeasuredFeedback(thresholds=Thresholds(skew=9.0)).decide(evidence(rare))
+    assert isinstance(decision.objective, GroupRelative)
+
+
+async def test_a_metric_that_only_ranks_is_learned_from_by_pairs() -> None:
+    ordinal = METRIC.model_copy(update={"ordinal": True})
+    decision = await decide(evidence(rollouts(dense), metric=ordinal))
+    assert decision.objective is not None
+    assert decision.objective.kind is Objective.PREFERENCE
+
+
+@pytest.mark.parametrize("at_risk", ["another task is live", "trained weights did not hold out before"])
+async def test_step_rewards_under_risk_of_regression_ask_for_reinforce(at_risk: str) -> None:
+    stepped = [
+        one.model_copy(
+            update={"grade": one.grade.model_copy(update={"details": {"step_rewards": [0.1] * len(one.steps)}})}
+        )
+        for one in rollouts(dense, attempts=4)
+        if one.grade is not None
+    ]
+    lost = pulled(1, Lever.WEIGHTS).model_copy(update={"outcomes": {"target": "passed", "holdout": "failed"}})
+    live = at_risk == "another task is live"
+    given = evidence(stepped, round=2, guarded=1) if live else evidence(stepped, round=2, history=[lost])
+    assert isinstance(select(signals_of(given)).objective, Reinforce)
+    assert signals_of(given).density == 1.0
+    assert not signals_of(evidence(stepped)).at_risk
 
 
 async def test_common_successes_ask_for_the_group_relative_objective() -> None:
@@ -226,3 +270,37 @@ async def test_a_round_without_one_valid_output_is_decided_like_any_other() -> N
     decision = await decide(evidence(made))
     assert decision.lever in (Lever.SCAFFOLD, Lever.STOP)
     assert decision.expected_gain <= METRIC.best - METRIC.worst
+
+
+# --- what a checkpoint keeps of a decision
+
+
+@pytest.mark.parametrize("objective", [PPO(), GroupRelative(), Entropic(), Reinforce(), BestOfN(), Preference()])
+async def test_a_decision_comes_back_from_a_checkpoint_with_its_objective(tmp_path: Path, objective: object) -> None:
+    decision = Decision(
+        lever=Lever.WEIGHTS,
+        diagnosis=Diagnosis.SPREAD,
+        objective=objective,
+        objective_reason="Argued.",
+        default_objective=GroupRelative(scale=Scale.NONE, overlong=Overlong(longest=9, margin=3)),
+        reason="Spread.",
+    )
+    async with open_saver(Home(tmp_path), None) as saver:
+        back = saver.serde.loads_typed(saver.serde.dumps_typed({"decision": decision}))
+    assert back == {"decision": decision}
+
+
+def test_a_decision_of_an_older_checkpoint_names_its_objective_and_is_read_with_defaults() -> None:
+    old = {"lever": "weights", "diagnosis": "spread", "objective": "entropic", "reason": "Spread."}
+    assert Decision.model_validate(old).objective == Entropic()
+
+
+def test_setting_the_rules_objective_aside_takes_a_reason() -> None:
+    with pytest.raises(ValueError, match="was set aside"):
+        Decision(
+            lever=Lever.WEIGHTS,
+            diagnosis=Diagnosis.SPREAD,
+            objective=Entropic(),
+            default_objective=GroupRelative(),
+            reason="Spread.",
+        )

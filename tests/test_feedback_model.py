@@ -14,11 +14,12 @@ from langchain_openai import ChatOpenAI
 from pydantic import Field, SecretStr
 
 from pawl.nodes.briefing import CHARACTERS_A_TOKEN, brief, short_ids
-from pawl.nodes.decision import Diagnosis, Lever, Objective
+from pawl.nodes.decision import Decision, Diagnosis, Lever, Objective
 from pawl.nodes.evidence import BudgetLeft, RoundEvidence
 from pawl.nodes.feedback_measured import MeasuredFeedback
 from pawl.nodes.feedback_model import ModelFeedback
 from pawl.nodes.measurements import measure
+from pawl.training import Entropic, GroupRelative
 
 from .feedback_fixtures import dense, evidence, pulled, refused_at_limits, rollouts, trajectory
 
@@ -71,6 +72,40 @@ async def test_a_good_answer_becomes_the_decision_with_full_ids(given: RoundEvid
     assert len(chat.asked) == 1
 
 
+async def test_another_objective_than_the_rules_is_argued_for_on_the_record(given: RoundEvidence) -> None:
+    said = {"objective": "entropic", "objective_reason": "One best kernel is wanted, not a better mean."}
+    decision = await ModelFeedback(scripted(answer(given, **said))).decide(given)
+    assert decision.objective == Entropic(resolution=0.005, beta_max=200.0)
+    assert decision.objective_reason == said["objective_reason"]
+    assert isinstance(decision.default_objective, GroupRelative)
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+@pytest.mark.parametrize("named", [None, "group_relative"])
+async def test_the_rules_objective_is_kept_with_the_rules_reason(given: RoundEvidence, named: str | None) -> None:
+    decision = await ModelFeedback(scripted(answer(given, objective=named, objective_reason="Yes."))).decide(given)
+    assert isinstance(decision.objective, GroupRelative)
+    assert decision.default_objective is None
+    assert "32 rollouts" in decision.objective_reason
+
+
+async def test_the_model_is_shown_the_rules_choice_its_reason_and_all_six(given: RoundEvidence) -> None:
+    chat = scripted(answer(given))
+    await ModelFeedback(chat).decide(given)
+    assert "The written rule chooses group_relative. One reward a rollout" in chat.asked[0]
+    assert all(f"\n- {objective}: " in chat.asked[0] for objective in Objective)
+
+
+async def test_what_the_rollouts_cannot_feed_is_said_in_the_question_and_refused() -> None:
+    given = evidence(rollouts(dense, items=16, attempts=3), capable=True)
+    wish = answer(given, objective="entropic", objective_reason="I want it.")
+    chat = scripted(wish, answer(given))
+    decision = await ModelFeedback(chat).decide(given)
+    assert "(can't be fed here: no group of 4 or more differs in reward)" in chat.asked[0]
+    assert "these rollouts can't feed entropic" in chat.asked[1]
+    assert isinstance(decision.objective, GroupRelative)
+
+
 async def test_an_answer_after_thinking_aloud_in_a_fence_is_read(given: RoundEvidence) -> None:
     said = 'Let me see {"lever": 3}. So:\n```json\n' + json.dumps(answer(given)) + "\n```"
     assert (await ModelFeedback(scripted(said)).decide(given)).lever is Lever.WEIGHTS
@@ -86,6 +121,9 @@ async def test_an_answer_after_thinking_aloud_in_a_fence_is_read(given: RoundEvi
         {"expected_gain": -1.0},
         {"expected_gain": 1e9},
         {"diagnosis": "bad luck"},
+        {"objective": "entropic"},
+        {"objective": "entropic", "objective_reason": " "},
+        {"objective": "the best"},
     ],
 )
 async def test_a_bad_answer_is_repaired_once(given: RoundEvidence, changes: dict[str, object]) -> None:
