@@ -5,6 +5,7 @@ import math
 from types import SimpleNamespace
 
 import pytest
+import pytest_asyncio
 
 from pawl.core import ArtifactStore, Grade, ModelCall, RolloutStop, ToolCall, Trajectory, Version
 from pawl.core.database import Database
@@ -44,6 +45,14 @@ async def task(environment):
     await task.close()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def warm_task(environment, verifier):
+    """The task with the verifier that runs already."""
+    task = load_task("trimul", environment)
+    task.verifier = verifier
+    return task
+
+
 async def test_the_visible_split_has_sixty_four_assignments_and_sealed_ones_are_others(task):
     visible = task.items(Split.OPTIMISE, 7, 130)
     assert len({item.id for item in visible}) == 64
@@ -54,11 +63,12 @@ async def test_the_visible_split_has_sixty_four_assignments_and_sealed_ones_are_
     assert len({item.slice for item in sealed}) <= 4
 
 
-async def test_the_seed_is_worth_nought_and_a_schedule_what_its_kernel_is(task):
-    (item,) = task.items(Split.OPTIMISE, 7, 1)
-    assert (await task.grade(item, PROBLEM.seed_source())).value == 0.0
-    as_schedule = await task.grade(item, json.dumps({"schedule": PLAIN}))
-    as_source = await task.grade(item, json.dumps({"source": PROBLEM.render(PLAIN)}))
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_seed_is_worth_nought_and_a_schedule_what_its_kernel_is(warm_task):
+    (item,) = warm_task.items(Split.OPTIMISE, 7, 1)
+    assert (await warm_task.grade(item, PROBLEM.seed_source())).value == 0.0
+    as_schedule = await warm_task.grade(item, json.dumps({"schedule": PLAIN}))
+    as_source = await warm_task.grade(item, json.dumps({"source": PROBLEM.render(PLAIN)}))
     assert as_schedule.valid, as_schedule.details
     assert as_schedule.estimated
     assert as_schedule.value == as_source.value
@@ -67,9 +77,9 @@ async def test_the_seed_is_worth_nought_and_a_schedule_what_its_kernel_is(task):
     conditions = details["conditions"]
     assert "crude" in conditions
     assert len(conditions) >= 3
-    perturbed = await task.perturb(item, json.dumps({"schedule": PLAIN}))
+    perturbed = await warm_task.perturb(item, json.dumps({"schedule": PLAIN}))
     assert perturbed.value == min(conditions.values())
-    assert not task.cheats(item, json.dumps({"schedule": PLAIN}), as_schedule)
+    assert not warm_task.cheats(item, json.dumps({"schedule": PLAIN}), as_schedule)
 
 
 class OnADevice:
@@ -195,11 +205,14 @@ def verdicts(trajectory: Trajectory) -> list[dict]:
     return [step.result for step in trajectory.steps if isinstance(step, ToolCall)]
 
 
-async def test_a_module_is_repaired_by_the_compiler_s_words_and_the_next_round_goes_on_from_the_best(task, tmp_path):
+@pytest.mark.asyncio(loop_scope="session")
+async def test_a_module_is_repaired_by_the_compiler_s_words_and_the_next_round_goes_on_from_the_best(
+    warm_task, tmp_path
+):
     assert BROKEN != GOOD
     store = ArtifactStore(tmp_path / "artifacts")
-    version = Version(scaffold=store.put_tree(task.seed_scaffold(True)), base_model="planted")
-    item, *others = task.items(Split.OPTIMISE, 7, 64)
+    version = Version(scaffold=store.put_tree(warm_task.seed_scaffold(True)), base_model="planted")
+    item, *others = warm_task.items(Split.OPTIMISE, 7, 64)
     left: list[str] = []
 
     with planted_server() as server:
@@ -209,7 +222,7 @@ async def test_a_module_is_repaired_by_the_compiler_s_words_and_the_next_round_g
             (played,) = await evaluate(
                 version,
                 attempts,
-                task=task,
+                task=warm_task,
                 store=store,
                 endpoint=server.endpoint,
                 sandbox=default_sandbox(),
@@ -236,7 +249,7 @@ async def test_a_module_is_repaired_by_the_compiler_s_words_and_the_next_round_g
         assert first.grade.valid
 
         fellow = next(other for other in others if other.payload["variant"]["precision"] == "fp16")
-        (next_attempt,) = task.continued([(fellow, 5)], [first], 7)
+        (next_attempt,) = warm_task.continued([(fellow, 5)], [first], 7)
         second = await play([next_attempt])
     known = {digest_source(source) for source in (GOOD, FASTER, PROBLEM.seed_source())}
     assert {start["digest"] for start in next_attempt[0].payload["starts"]} <= known

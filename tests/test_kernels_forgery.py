@@ -3,7 +3,6 @@
 import time
 
 import pytest
-import pytest_asyncio
 
 from pawl.kernels import FailureClass, TriMul, Verifier, trimul_variant
 from pawl.kernels.answers import CompileAnswer, CountAnswer, Failure, ReplayAnswer, SessionAnswer, read_answer
@@ -41,14 +40,7 @@ COUNTS = {
 }  # fmt: skip
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def verifier(tmp_path_factory):
-    verifier = Verifier(default_sandbox(), tmp_path_factory.mktemp("verifications"))
-    yield verifier
-    await verifier.close()
-
-
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(
     "forge",
     [
@@ -73,7 +65,7 @@ async def test_a_recording_that_is_forged_is_a_rejection(verifier, forge):
     assert report.failure_class is FailureClass.BAD_OUTPUT, report.reasons
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_recorder_that_was_made_to_keep_more_constants_is_refused(verifier):
     more = "sys.modules['pawl_worker.record'].CONSTANTS = 1 << 40\nTABLE = torch.tensor([1.0] * 20_000)\n"
     behind = f"\n\nimport sys\n{more}honest = custom_kernel\n\ndef custom_kernel(data):\n    TABLE + 1\n"
@@ -82,7 +74,7 @@ async def test_a_recorder_that_was_made_to_keep_more_constants_is_refused(verifi
     assert "more than 65536 bytes" in report.reasons[0]
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(
     ("behind", "failure", "said"),
     [
@@ -98,7 +90,7 @@ async def test_what_is_timed_is_what_was_checked(verifier, behind, failure, said
 
 
 @pytest.mark.slow
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_kernel_may_choose_by_size_mask_and_batch_among_kernels_that_were_checked(verifier):
     twin = SEED[SEED.index("@triton.jit\ndef multiply(") : SEED.index("def normalise(")]
     source = SEED.replace("def normalise(", twin.replace("multiply(", "multiply_exact(") + "def normalise(")
@@ -117,7 +109,7 @@ async def test_a_kernel_may_choose_by_size_mask_and_batch_among_kernels_that_wer
         assert ("multiply_exact" in [launch.kernel for launch in report.launches]) is (variant["n"] == 512)
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_sizes_that_are_checked_are_drawn_for_the_source_from_a_secret(verifier, tmp_path):
     said = [str(case["variant"]) for case in (await verifier.verify(SEED, VARIANT)).correctness]
     sizes = [int(each.split(",")[0].removeprefix("n=")) for each in said]
@@ -135,7 +127,7 @@ async def test_the_sizes_that_are_checked_are_drawn_for_the_source_from_a_secret
         assert sum(size % 2 for size in sizes) >= 4
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(
     "source", ["x = '\ud800'\n", SEED.replace("@triton.jit", "@triton.jit(do_not_specialize=5)", 1)]
 )
@@ -143,7 +135,7 @@ async def test_no_source_makes_the_verifier_raise(verifier, source):
     assert not (await verifier.verify(source, VARIANT)).accepted
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(
     "source",
     [

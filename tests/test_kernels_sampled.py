@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
-from pawl.kernels import PROBLEMS, Distribution, FailureClass, Variant, Verifier, find_problem
+from pawl.kernels import PROBLEMS, Distribution, FailureClass, Variant, find_problem
 from pawl.kernels.problem import Sampled
-from pawl.safety.sandbox import default_sandbox
 
 from .zoo import exploits
 
@@ -62,13 +60,6 @@ def variant_of(name, sizes, distribution=Distribution.NORMAL):
     return Variant(problem=name, parameters=sizes, distribution=distribution, precision=precision)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def verifier(tmp_path_factory):
-    verifier = Verifier(default_sandbox(), tmp_path_factory.mktemp("verifications"))
-    yield verifier
-    await verifier.close()
-
-
 def test_every_problem_in_the_house_can_be_looked_at_in_part():
     assert set(SMALL) == set(PROBLEMS)
     assert all(isinstance(problem, Sampled) for problem in PROBLEMS.values())
@@ -102,7 +93,7 @@ def test_a_part_stays_small_however_long_the_rows_are():
     assert sum(values.nbytes for _, _, values in sample.fills) < 20e6
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("name", MODERATE)
 async def test_an_honest_kernel_is_right_at_its_own_size_too(verifier, name):
     problem, variant = find_problem(name), variant_of(name, MODERATE[name])
@@ -112,7 +103,7 @@ async def test_an_honest_kernel_is_right_at_its_own_size_too(verifier, name):
     assert report.correctness[-1]["variant"] == str(variant)
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_kernel_that_copies_at_large_sizes_is_found_out_there(verifier):
     (cheat,) = (each for each in exploits() if each.name == "x34_copied_when_large")
     report = await verifier.verify(cheat.source, cheat.variant, deep=True)
@@ -120,7 +111,7 @@ async def test_a_kernel_that_copies_at_large_sizes_is_found_out_there(verifier):
     assert str(cheat.variant) in report.reasons[0]
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_programs_that_reach_beyond_a_stretch_leave_it_ungraded_not_wrong(verifier):
     report = await verifier.verify(CHUNKS, variant_of("cross_entropy", MODERATE["cross_entropy"]), deep=True)
     assert report.accepted, report.reasons

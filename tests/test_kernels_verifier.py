@@ -5,12 +5,11 @@ import subprocess
 import sys
 
 import pytest
-import pytest_asyncio
 
 from pawl.kernels import ChildLimits, FailureClass, Precision, Status, TriMul, Verifier, find_problem, trimul_variant
 from pawl.safety.sandbox import default_sandbox
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROBLEM = TriMul()
 VARIANT = trimul_variant(512)
@@ -27,13 +26,6 @@ SCHEDULE = {
     "back_rows": "64",
 }
 SOURCE = PROBLEM.render(SCHEDULE)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def verifier(tmp_path_factory):
-    verifier = Verifier(default_sandbox(), tmp_path_factory.mktemp("verifications"))
-    yield verifier
-    await verifier.close()
 
 
 async def test_a_good_kernel_is_accepted_with_a_time_and_what_it_rests_on(verifier):

@@ -4,10 +4,6 @@ import os
 import shutil
 
 import pytest
-import pytest_asyncio
-
-from pawl.kernels import Verifier
-from pawl.safety.sandbox import default_sandbox
 
 from .zoo import Exploit, Outcome, exploits, honest_source
 from .zoo.proving import Graders, unproved
@@ -37,13 +33,6 @@ def graders():
     graders.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def verifier(tmp_path_factory):
-    verifier = Verifier(default_sandbox(), tmp_path_factory.mktemp("verifications"))
-    yield verifier
-    await verifier.close()
-
-
 @pytest.mark.parametrize("exploit", cheats(lambda each: each.naive in LARGE or each.name not in FAMILIES, ("cpu",)))
 def test_a_cheat_gets_past_its_naive_grader(graders, exploit):
     assert unproved(graders, exploit) is None
@@ -61,7 +50,7 @@ def test_a_cheat_gets_past_its_naive_grader_on_a_gpu(exploit):
         graders.close()
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("exploit", cheats(lambda each: each.name not in FAMILIES))
 async def test_no_cheat_gets_past_the_verifier(verifier, exploit: Exploit):
     honest = None

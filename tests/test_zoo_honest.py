@@ -1,10 +1,8 @@
 """No honest kernel is rejected, however unusual."""
 
 import pytest
-import pytest_asyncio
 
-from pawl.kernels import Precision, Verifier
-from pawl.safety.sandbox import default_sandbox
+from pawl.kernels import Precision
 
 from .zoo import honest_sources
 from .zoo.submissions import small_variant
@@ -16,14 +14,7 @@ FAMILIES = {
 SOURCES = honest_sources()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def verifier(tmp_path_factory):
-    verifier = Verifier(default_sandbox(), tmp_path_factory.mktemp("verifications"))
-    yield verifier
-    await verifier.close()
-
-
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name in FAMILIES else [pytest.mark.slow]) for name in SOURCES]
 )
