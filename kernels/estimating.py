@@ -8,14 +8,16 @@ import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import BaseModel, JsonValue
 
 from ..core import derive_seed, digest_bytes
 from .answers import Launched, Recording, Resources, SessionAnswer, Untrusted
+from .batches import Batch
 from .checking import record, unknown_kernels
 from .extract import Kernels
+from .known import Prelude, find_preludes
 from .model import H100, Device, Work, crude_us, interval_us, occupancy, perturbed_times, program_times, whole_time
 from .model import Launched as Known
 from .model import work as total_work
@@ -160,9 +162,12 @@ async def _estimated(requests: Requests, kernels: Kernels, recorded: Recorded, c
     unknown = unknown_kernels({launch.kernel for launch in call.launches}, kernels)
     if unknown is not None:
         unless_failed(unknown)
-    sizes = dict(enumerate(recorded.session.sizes))
     places = {place: step for place, step in enumerate(call.steps) if isinstance(step, Launched)}
-    joined = await asyncio.gather(*(_joined(requests, kernels, step, sizes) for step in places.values()))
+    preludes = find_preludes(recorded.session, kernels)
+    batch = requests.batch()
+    joined = await asyncio.gather(
+        *(_joined(requests, batch, kernels, recorded, step, preludes.get(place)) for place, step in places.items())
+    )
     known = dict(zip(places, joined, strict=True))
     steps = [step.model_dump(mode="json") for step in call.steps]
     flags = dict(call.flags)
@@ -202,22 +207,48 @@ def _products(places: Mapping[int, Launched], known: Mapping[int, Known], call: 
     return found
 
 
-async def _joined(requests: Requests, kernels: Kernels, launch: Launched, sizes: Mapping[int, int]) -> Known:
+async def _joined(
+    requests: Requests, batch: Batch, kernels: Kernels, recorded: Recorded, launch: Launched, prelude: Prelude | None
+) -> Known:
     """A launch's compilation and counts; it is asked with storages numbered anew, so that equal launches are one."""
     module = kernels.modules[launch.kernel]
-    described = launch.model_dump(mode="json")
     numbers: dict[int, int] = {}
-    for argument in described["arguments"].values():
-        tensor = argument.get("descriptor", argument)
-        if "t" in tensor:
-            tensor["t"] = numbers.setdefault(tensor["t"], len(numbers))
-    resources, counts = await asyncio.gather(requests.compiled(module, described), requests.counted(module, described))
+    described = _renumbered(launch.model_dump(mode="json"), numbers)
+    sizes = dict(enumerate(recorded.session.sizes))
+    given = {number: sizes.get(number, 0) for number in numbers}
+    counted = described
+    if prelude is not None:
+        steps = [[_renumbered(step.model_dump(mode="json"), numbers), dict(flags)] for step, flags in prelude.steps]
+        launched = {step.kernel for step, _ in prelude.steps if isinstance(step, Launched)}
+        counted = described | {
+            "prelude": {
+                "steps": steps,
+                "storages": [numbers[number] for number in prelude.storages],
+                "constants": {str(numbers[int(n)]): v for n, v in recorded.values.items() if int(n) in numbers},
+                "kernels": {name: kernels.modules[name] for name in sorted(launched)},
+            }
+        }
+    counted = counted | {"sizes": [sizes.get(number, 0) for number in numbers]}
+    resources, counts = await asyncio.gather(
+        requests.compiled(module, described, batch), requests.counted(module, counted, batch)
+    )
     _check_resources(launch.kernel, resources)
     found = counts.model_dump()
     own = {new: old for old, new in numbers.items()}
     for access in found["accesses"]:
         access["tensor"] = own.get(access["tensor"], access["tensor"])
-    return Known(found, resources.model_dump(), {number: sizes.get(number, 0) for number in numbers})
+    return Known(found, resources.model_dump(), given)
+
+
+def _renumbered(value: Any, numbers: dict[int, int]) -> Any:
+    """A step with its storages numbered in the order in which they come, by the numbers that some have already."""
+    if isinstance(value, dict):
+        parts = cast("dict[str, Any]", value)
+        number = parts.get("t")
+        if isinstance(number, int):
+            return parts | {"t": numbers.setdefault(number, len(numbers))}
+        return {key: _renumbered(part, numbers) for key, part in parts.items()}
+    return [_renumbered(part, numbers) for part in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _check_resources(kernel: str, resources: Resources) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, JsonValue
 from ..core import digest_json
 from ..safety.sandbox import Sandbox
 from .answers import CompileAnswer, CountAnswer, Counts, Failure, Resources, read_answer
+from .batches import Batch
 from .cache import JsonCache
 from .launches import compile_job
 from .report import FailureClass, Status
@@ -62,7 +63,7 @@ class Requests:
         patient = limits.model_copy(update={"seconds": PATIENCE * limits.seconds})
         self._processes = {mode: KernelProcess(sandbox, mode, limits, workers, answer_bytes) for mode in Mode}
         self._patient = KernelProcess(sandbox, Mode.INTERPRET, patient, workers, answer_bytes)
-        self._slots = asyncio.Semaphore(workers)
+        self._slots, self._workers = asyncio.Semaphore(workers), workers
         self._pending: dict[str, asyncio.Future[JsonValue]] = {}
 
     @property
@@ -84,8 +85,17 @@ class Requests:
         async with self._slots:
             return await self._patient.ask(request, blob)
 
-    async def compiled(self, module: str, launch: Json) -> Resources:
-        """What a launch's compilation takes.
+    def batch(self) -> Batch:
+        """Room for compilations and counts of one source's kernels, which may share processes."""
+
+        async def ask(kind: str, request: Json) -> Json:
+            mode = Mode.COMPILE if kind == "compile" else Mode.INTERPRET
+            return (await self._processes[mode].ask(request))[0]
+
+        return Batch(ask, self._slots, self._workers)
+
+    async def compiled(self, module: str, launch: Json, batch: Batch | None = None) -> Resources:
+        """What a launch's compilation takes; with others of its batch in one process.
 
         Raises:
             Rejection: it doesn't compile.
@@ -94,27 +104,28 @@ class Requests:
             job = compile_job(module, launch)
         except (TypeError, ValueError) as error:
             raise Rejection(FailureClass.COMPILE_ERROR, f"{launch['kernel']}: {error}") from None
-        told = await self._kernel("compile", CompileAnswer, module, job)
+        told = await self._kernel("compile", CompileAnswer, batch or self.batch(), module, job)
         return unless_failed(told.answers[0], job["kernel"])
 
-    async def counted(self, module: str, launch: Json) -> Counts:
-        """What a launch does.
+    async def counted(self, module: str, launch: Json, batch: Batch | None = None) -> Counts:
+        """What a launch does; with others of its batch in one process.
 
         Raises:
             Rejection: it can't be counted.
         """
         job = {part: value for part, value in launch.items() if part != "options"}
-        told = await self._kernel("count", CountAnswer, module, job)
+        told = await self._kernel("count", CountAnswer, batch or self.batch(), module, job)
         return unless_failed(told.answers[0], job["kernel"])
 
-    async def _kernel(self, kind: str, model: type[T], module: str, job: Json) -> T:
-        mode = Mode.COMPILE if kind == "compile" else Mode.INTERPRET
-        request: Json = {"kind": kind, "source": module, "jobs": [job]}
+    async def _kernel(self, kind: str, model: type[T], batch: Batch, module: str, job: Json) -> T:
+        key: Json = {"kind": kind, "source": module, "jobs": [job]}
 
         async def work() -> BaseModel:
-            return read_answer(model, (await self.ask(request, mode=mode))[0])  # pyright: ignore[reportArgumentType]
+            # What comes before a launch is torch's operators, of which none runs where other launches are counted.
+            told = await batch.ask(kind, module, job, alone="prelude" in job)
+            return read_answer(model, told)  # pyright: ignore[reportArgumentType]
 
-        return unless_failed(await self.once(kind, request, model, work), job["kernel"])
+        return unless_failed(await self.once(kind, key, model, work), job["kernel"])
 
     async def once(
         self, kind: str, key: JsonValue, model: type[T], work: Callable[[], Awaitable[BaseModel]]

@@ -98,9 +98,10 @@ def _answer(request: dict[str, Any], blob: bytes, scratch: Path) -> tuple[dict[s
         kernels = {name: getattr(_module(text, name, scratch), name) for name, text in request["kernels"].items()}
         play = replay.replay if kind == "replay" else partial.compute_part
         return play(request, _tensors(blob), kernels)
-    module = _module(request["source"], "kernels", scratch)
+    modules = [_module(text, f"kernels_{number}", scratch) for number, text in enumerate(request["modules"])]
     do = _count if kind == "count" else _compile
-    return {"answers": [do(getattr(module, job["kernel"]), job) for job in request["jobs"]]}, b""
+    answers = [do(getattr(modules[job["module"]], job["kernel"]), job, scratch) for job in request["jobs"]]
+    return {"answers": answers}, b""
 
 
 def _tensors(blob: bytes) -> dict[str, Any]:
@@ -109,17 +110,24 @@ def _tensors(blob: bytes) -> dict[str, Any]:
     return load(blob) if blob else {}
 
 
-def _compile(kernel: Any, job: dict[str, Any]) -> dict[str, Any]:
+def _compile(kernel: Any, job: dict[str, Any], scratch: Path) -> dict[str, Any]:
     from . import aot
 
     return aot.compile_launch(kernel, job)
 
 
-def _count(kernel: Any, job: dict[str, Any]) -> dict[str, Any]:
-    from . import counting
+def _count(kernel: Any, job: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    from . import counting, interpret, replay
 
+    prelude = job.get("prelude")
     try:
-        return counting.count(kernel, job)
+        values: dict[int, bytes] = {}
+        if prelude is not None:
+            kernels = {name: getattr(_module(text, name, scratch), name) for name, text in prelude["kernels"].items()}
+            values = replay.contents_after(prelude, job["sizes"], kernels)
+        return counting.count(kernel, job, values)
+    except interpret.OutOfBounds as error:
+        return {"error": ["out-of-bounds", str(error)[:400]]}
     except Exception as error:
         return {"error": ["not-countable", f"{type(error).__name__}: {error}"[:400]]}
 
