@@ -11,8 +11,9 @@ import torch
 from pawl.core import ConfigurationError
 from pawl.training import JobState, LossSettings, RunDir, group_relative
 from pawl.training.learner import Learner
-from pawl.training.loop import minibatches, train
+from pawl.training.loop import train
 from pawl.training.loss import policy_loss
+from pawl.training.minibatches import minibatches
 from pawl.training.rundir import Progress
 from pawl.training.trees import Decision, pack
 

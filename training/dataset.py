@@ -40,7 +40,7 @@ class Drop(StrEnum):
     BAD_STEP_REWARDS = "step_rewards_misshapen"
     """The rewards on the way are not one number a step."""
     STALE = "stale"
-    """Its policy is further back than the allowed staleness, or not one of this campaign's."""
+    """Its policy is further back than the allowed staleness, or was never live."""
     REPEATED = "repeated"
     """The same attempt is there already."""
     NO_DATUMS = "nothing_to_train_on"

@@ -52,6 +52,16 @@ class Decided:
     """(D,) float32, nats, without gradient."""
 
 
+@dataclass(frozen=True)
+class Base:
+    """What the base without any adapter says at a pack's D decisions."""
+
+    logprobs: Tensor
+    """(D,) float32, of the chosen tokens."""
+    states: Tensor
+    """(D, hidden size), normalised as the output layer takes them, in the precision of the passes."""
+
+
 class Learner:
     """A base model with one trainable adapter; float32 masters, passes in the job's precision."""
 
@@ -75,6 +85,7 @@ class Learner:
         model.eval()  # no dropout: a resumed job must repeat an unbroken one
         self.model = model
         self.vocabulary: int = base.config.vocab_size
+        self.hidden_size: int = base.config.hidden_size
         self._decoder = base.model
         self._output: Tensor = base.get_output_embeddings().weight
         self._cut = min(self.spec.layers)
@@ -102,7 +113,23 @@ class Learner:
 
     def decide(self, pack: Pack, trunk: Trunk) -> Decided:
         """Log-probabilities of a pack's decisions, in their order; differentiable in the adapter."""
-        hidden = self._decoder.norm(self._run(trunk, self._cut, len(self._decoder.layers)))[0]
+        return self._say(pack, self._top(trunk))
+
+    def base(self, pack: Pack, trunk: Trunk) -> Base:
+        """The base without any adapter at a pack's decisions, in one pass."""
+        with torch.no_grad(), self.model.disable_adapter():
+            hidden = self._top(trunk)
+            return Base(self._say(pack, hidden).logprobs, _at(hidden, pack.decisions))
+
+    def base_logprobs(self, pack: Pack, trunk: Trunk) -> Tensor:
+        """(D,) log-probabilities of the decisions under the base without any adapter."""
+        return self.base(pack, trunk).logprobs
+
+    def _top(self, trunk: Trunk) -> Tensor:
+        """(L, hidden size): what the layers above the trunk make of it."""
+        return self._decoder.norm(self._run(trunk, self._cut, len(self._decoder.layers)))[0]
+
+    def _say(self, pack: Pack, hidden: Tensor) -> Decided:
         masked = [index for index, decision in enumerate(pack.decisions) if decision.allowed is not None]
         free = [index for index, decision in enumerate(pack.decisions) if decision.allowed is None]
         logprobs, entropies = torch.zeros(len(pack.decisions)), torch.zeros(len(pack.decisions))
@@ -125,11 +152,6 @@ class Learner:
             logprobs = logprobs.index_copy(0, torch.tensor(free), values)
             entropies = entropies.index_copy(0, torch.tensor(free), spread)
         return Decided(logprobs, entropies)
-
-    def base_logprobs(self, pack: Pack, trunk: Trunk) -> Tensor:
-        """(D,) log-probabilities of the decisions under the base without any adapter."""
-        with torch.no_grad(), self.model.disable_adapter():
-            return self.decide(pack, trunk).logprobs
 
     def collect_gradients(self) -> None:
         """Move the gradients of the passes to the float32 masters."""

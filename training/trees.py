@@ -26,6 +26,11 @@ class Decision:
     weight: float
     temperature: float
     allowed: tuple[int, ...] | None
+    reward: float = 0.0
+    rollout: str = ""
+    """Rollout that it is a step of; empty where the datum doesn't say."""
+    order: tuple[int, int] = (0, 0)
+    """Its place in the rollout: the datum's part, and the token's index."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,9 @@ class _Builder:
                         weight=datum.weight,
                         temperature=datum.temperature,
                         allowed=None if allowed is None else tuple(allowed),
+                        reward=0.0 if datum.rewards is None else datum.rewards[depth],
+                        rollout=datum.rollout_id,
+                        order=(datum.part, depth),
                     )
                 )
             if depth == len(datum.tokens) - 1:

@@ -1,0 +1,71 @@
+"""A trainer that is killed again and again ends with the bytes of one that never was, whatever it trains for."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from pawl.training import PPO, Anchor, Entropic, GroupRelative, JobState, LossSettings, RunDir
+from pawl.training.objectives import PolicyGradient
+
+from .training_fixtures import adapter_bytes, make_job, make_run, some_datums, trainee_dir
+
+__all__ = ["trainee_dir"]
+
+Train = Callable[[RunDir, str | None], int]
+
+
+@pytest.fixture(scope="module")
+def train() -> Iterator[Train]:
+    """Train a run dir in a process of its own, which dies at a failpoint."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("child_training.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+
+        def ask(run: RunDir, fault: str | None) -> int:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            program.stdin.write(json.dumps({"run": str(run.path), "fault": fault}) + "\n")
+            program.stdin.flush()
+            return json.loads(program.stdout.readline())["status"]
+
+        yield ask
+        program.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        PPO(),
+        GroupRelative(loss=LossSettings(kl=0.1)),
+        Entropic(loss=LossSettings(anchor=Anchor.START)),
+    ],
+    ids=lambda objective: objective.kind.value,
+)
+def test_a_job_killed_again_and_again_ends_with_the_same_bytes(
+    objective: PolicyGradient, train: Train, trainee_dir: Path, tmp_path: Path
+) -> None:
+    job = make_job(trainee_dir, objective=objective, minibatch=6, epochs=2)
+    datums = [each.model_copy(update={"rewards": [0.1 * value for value in each.advantages]}) for each in some_datums()]
+    whole, broken = make_run(tmp_path / "whole", job, datums), make_run(tmp_path / "broken", job, datums)
+    assert train(whole, None) == 0
+    deaths = 0
+    for point in cycle((1, 5, 3, 4, 2)):  # of three in every step, and one more at PPO's end
+        ended = train(broken, f"*:{point}")
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        deaths += 1
+    assert deaths >= 3
+    assert adapter_bytes(broken) == adapter_bytes(whole)
+    for name in ("metrics.jsonl", *(["critic/critic.safetensors"] if isinstance(objective, PPO) else [])):
+        assert (broken.path / name).read_bytes() == (whole.path / name).read_bytes()
+    status = broken.status()
+    assert status is not None
+    assert (status.state, status.step) == (JobState.SUCCEEDED, 4)
