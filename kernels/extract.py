@@ -6,9 +6,11 @@ under `@triton.jit` that lie within the kernel language (`language.py`), with li
 """
 
 import ast
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .constants import Constant, constant_value
 from .language import check_kernel, find_modules, free_names
 
 SOURCE_BYTES, KERNELS = 1 << 20, 128
@@ -36,11 +38,15 @@ def extract_kernels(source: str) -> Kernels:
     imports = find_modules(tree)
     found: dict[str, tuple[ast.FunctionDef, ast.expr]] = {}
     constants: dict[str, str] = {}
+    values: dict[str, Constant] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and (decorator := _jit(node, imports)):
             found[node.name] = node, decorator
-        elif isinstance(node, ast.Assign | ast.AnnAssign) and (constant := _constant(node, imports)):
-            constants[constant[0]] = constant[1]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            name, text = _constant(node, imports, values)
+            constants.pop(name, None)
+            if name and text is not None:
+                constants[name] = text
     if len(found) > KERNELS:
         raise ValueError(f"it has {len(found)} kernels, at most {KERNELS} are read")
     known = frozenset({*found, *constants})
@@ -109,17 +115,27 @@ def _clean(node: ast.FunctionDef, decorator: ast.expr) -> str:
     return ast.unparse(node)
 
 
-def _constant(node: ast.Assign | ast.AnnAssign, imports: Mapping[str, str]) -> tuple[str, str] | None:
+def _constant(
+    node: ast.Assign | ast.AnnAssign, imports: Mapping[str, str], values: dict[str, Constant]
+) -> tuple[str, str | None]:
+    """The name that an assignment gives, and its text in the module of a kernel; none if that isn't constant.
+
+    Adds to `values` what single numbers and words are, which may be named in what follows.
+    """
     target = node.targets[0] if isinstance(node, ast.Assign) else node.target
     value = node.value
-    if not isinstance(target, ast.Name) or value is None:
-        return None
-    inner = value
-    if isinstance(value, ast.Call) and _name_of(value, imports) == "triton.language.constexpr":
-        inner = value.args[0] if value.args else value
-    if not _is_literal(inner):
-        return None
-    return target.id, f"{target.id} = tl.constexpr({ast.unparse(inner)})"
+    name = target.id if isinstance(target, ast.Name) else ""
+    values.pop(name, None)
+    if value is None:
+        return name, None
+    if isinstance(value, ast.Call) and _name_of(value, imports) == "triton.language.constexpr" and value.args:
+        value = value.args[0]
+    try:
+        found = values[name] = constant_value(value, values)
+    except ValueError:
+        return name, f"{name} = tl.constexpr({ast.unparse(value)})" if _is_literal(value) else None
+    text = f"float('{found}')" if isinstance(found, float) and not math.isfinite(found) else repr(found)
+    return name, f"{name} = tl.constexpr({text})"
 
 
 def _is_literal(node: ast.expr) -> bool:

@@ -138,3 +138,26 @@ async def test_a_kernel_writes_where_its_stores_point(kernel, written):
     found = written_parameters(modules[kernel], kernel)
     assert found is not None
     assert found & {"a", "b", "c"} == {written}
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("X: tl.constexpr = float('-inf')", "float('-inf')"),
+        ("X = tl.constexpr(math.log2(math.e))", "1.4426950408889634"),
+        ("A = 3\nX = 2**A / -4 + A // 2", "-1.0"),
+        ("X = 'ieee'", "'ieee'"),
+        ("X = [1, 2]", "[1, 2]"),
+    ],
+)
+async def test_a_kernel_may_name_what_its_module_works_out(said, meant):
+    found = extract_kernels(f"{HEAD}import math\n{said}\n@triton.jit\ndef k(p):\n    tl.store(p, X)\n")
+    assert f"X = tl.constexpr({meant})" in found.modules["k"]
+
+
+@pytest.mark.parametrize(
+    "said", ["X = open('x')", "X = 2**1000", "X = 1 / 0", "X = [1]\nX = X + X", "X = 1\nX = f()", "X = 'a' * 10**9"]
+)
+async def test_a_kernel_may_not_name_what_takes_running_the_module(said):
+    found = extract_kernels(f"{HEAD}{said}\n@triton.jit\ndef k(p):\n    tl.store(p, X)\n")
+    assert "'X' is neither" in found.refused["k"]
