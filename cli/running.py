@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .common import HomeOption, JsonOption, session
+from .train import campaign_rules
 
 if TYPE_CHECKING:
     from ..graph.events import Event
@@ -32,7 +34,7 @@ LimitOption = Annotated[
 
 def run(
     task: Annotated[str, typer.Argument(help="A task; `pawl tasks` lists them.")],
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds at the most.")] = 4,
+    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds at the most; 4.")] = None,
     until_each_lever: Annotated[
         bool, typer.Option("--until-each-lever", help="End once each lever has been pulled, within --rounds.")
     ] = False,
@@ -46,8 +48,12 @@ def run(
     budget_tokens: TokensOption = None,
     budget: LimitOption = None,
     campaign: Annotated[str | None, typer.Option("--campaign", help="Id of the new campaign.")] = None,
-    items: Annotated[int, typer.Option("--items", min=1, help="Visible items a round.")] = 8,
-    attempts: Annotated[int, typer.Option("--attempts", min=1, help="Rollouts of each item.")] = 4,
+    items: Annotated[int | None, typer.Option("--items", min=1, help="Visible items a round; 8.")] = None,
+    attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Rollouts of each item; 4.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="Rules and training settings from a file like those in configs/."),
+    ] = None,
     sealed_seed: Annotated[
         int | None,
         typer.Option("--sealed-seed", help="Draw sealed items from this number: repeatable, and no longer secret."),
@@ -57,17 +63,16 @@ def run(
 ) -> None:
     """Start a campaign on a task and run it until it ends or waits at the gate."""
     from ..core import ConfigurationError
-    from ..nodes.state import ApprovalMode, CampaignRules
+    from ..nodes.state import ApprovalMode
 
     if approve not in tuple(ApprovalMode):
         raise ConfigurationError(f"--approve {approve} is unknown: expected ask or auto.")
-    rules = CampaignRules(
-        rounds=rounds,
+    given = {"rounds": rounds, "items": items, "attempts": attempts, "sealed_seed": sealed_seed}
+    rules = campaign_rules(
+        config,
         until_each_lever=until_each_lever,
         approve=ApprovalMode(approve),
-        items=items,
-        attempts=attempts,
-        sealed_seed=sealed_seed,
+        **{name: value for name, value in given.items() if value is not None},
     )
     limits = _limits(budget_usd, budget_minutes, budget_tokens, budget)
 

@@ -9,7 +9,9 @@ import yaml
 from typer.testing import CliRunner
 
 from pawl.cli.main import app
+from pawl.cli.train import campaign_rules
 from pawl.core import ConfigurationError
+from pawl.nodes.state import CampaignRules
 from pawl.training.plan import PlanConfig, make_plan, read_plan
 from pawl.training.shapes import ModelShape
 
@@ -229,3 +231,33 @@ def test_the_plan_for_programs_is_one_json_object() -> None:
     assert (found["fits"], found["basis"], found["trained_tokens"]) == (True, "estimated", 307_200_000)
     assert found["variants"][0]["adapter_parameters"] == 32 * 746_496
     assert len(found["variants"]) == 4
+
+
+def test_what_the_loop_cannot_do_yet_is_said() -> None:
+    from pawl.training.learner import ARCHITECTURES
+    from pawl.training.plan import TRAINED
+
+    assert TRAINED == ARCHITECTURES
+    said = " ".join(make_plan(read_plan(LARGE)).missing)
+    assert "not gpt_oss" in said
+    assert "4 devices" in said
+    assert len(make_plan(read_plan(DENSE)).missing) == 1
+    assert "- the policy-gradient loop places its tensors on the CPU alone" in pawl(str(DENSE))[1]
+
+
+@pytest.mark.parametrize("path", [LARGE, SMALL, DENSE])
+def test_a_config_is_the_rules_of_a_campaign(path: Path) -> None:
+    rules = campaign_rules(path, attempts=2)
+    read = read_plan(path)
+    assert (rules.rounds, rules.attempts, rules.races.holdout) == (read.campaign.rounds, 2, 28)
+    assert rules.training["rank"] == 32
+    assert campaign_rules(None) == CampaignRules()
+
+
+def test_rules_that_a_campaign_cannot_have_are_refused(tmp_path: Path) -> None:
+    content = yaml.safe_load(DENSE.read_text())
+    content["campaign"]["races"]["looks"] = 9
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(ConfigurationError, match=r"campaign\.races\.looks"):
+        campaign_rules(file)

@@ -23,6 +23,9 @@ from .shapes import ModelShape
 
 GB = 10**9
 
+TRAINED = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types that the policy-gradient loop knows; `learner.ARCHITECTURES`, which would load torch."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -237,8 +240,19 @@ class Plan:
         return self.variant.problems
 
     @property
+    def missing(self) -> Sequence[str]:
+        """What Pawl's own loop can't do yet, and this campaign asks for."""
+        shape, over = self.config.model, self.config.placement.training
+        found = ["the policy-gradient loop places its tensors on the CPU alone"]
+        if shape.type not in TRAINED:
+            found.append(f"it knows the model types {', '.join(TRAINED)}, not {shape.type}")
+        if over > 1:
+            found.append(f"each of its processes holds the whole model: nothing shards it over {over} devices")
+        return found
+
+    @property
     def fits(self) -> bool:
-        """Whether it can."""
+        """Whether it can, as far as memory goes."""
         return not self.problems
 
 

@@ -24,6 +24,8 @@ class ModelShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
+    type: str
+    """`model_type` of its config.json."""
     source: str
     """Where the numbers are from, and when."""
     layers: int = Field(ge=1)
