@@ -204,9 +204,13 @@ class Run:
 
     async def _commit(self) -> None:
         """Have the judge commit itself to the sealed splits before anything is tried; once a campaign."""
-        row = self.row
+        row, judge = self.row, self.services.judge
         rules = CampaignRules.model_validate(row.settings["rules"])
-        commitment = await self.services.judge.commit(row.id, row.task, row.seed, rules.races)
+        for event in self.store.ledger.events(row.id):
+            if event.kind == EventKind.CAMPAIGN_COMMITTED:
+                judge.recall(str(event.body["commitment"]), row.id, row.task, row.seed, rules.races)
+                return
+        commitment = await judge.commit(row.id, row.task, row.seed, rules.races)
         self.store.ledger.append(
             event_id=f"{row.id}/committed",
             kind="campaign.committed",

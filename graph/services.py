@@ -153,7 +153,7 @@ class LocalFactory:
             stack.push_async_callback(task.close)
             rules = CampaignRules.model_validate(campaign.settings["rules"])
             sealed_seed = self._sealed_seed if rules.sealed_seed is None else rules.sealed_seed
-            judge = await JudgeClient.start(home, settings, endpoint, sealed_seed=sealed_seed)
+            judge = JudgeClient(home, settings, endpoint, sealed_seed=sealed_seed)
             stack.push_async_callback(judge.close)
             publisher = AdapterPublisher(endpoint, store.artifacts, home.adapters) if endpoint.is_local else None
             policy = _Policy(lambda: self.endpoint(home, settings), endpoint, judge, publisher)

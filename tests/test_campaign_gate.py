@@ -20,8 +20,10 @@ from typing_extensions import TypedDict
 from pawl.core import CampaignChanged, CampaignFinished, ConfigurationError, Conflict, Home, NotFound, SealBroken
 from pawl.graph.builder import build_graph
 from pawl.graph.checkpoints import open_saver
+from pawl.graph.events import Finished
 from pawl.graph.session import Session
 from pawl.graph.store import Store
+from pawl.graph.worker import due, work
 from pawl.nodes.spec import NodeRuntime, NodeSpec, Update
 from pawl.nodes.state import State, Verdict
 from pawl.release import Channel, Lease, Status
@@ -64,13 +66,16 @@ def home(at_gate: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def ended(server: Served, at_gate: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home after the approval and to the campaign's end."""
+    """The home after the approval and to the campaign's end, to which a worker brought it."""
     home = copied(at_gate, tmp_path_factory.mktemp("ended") / "home")
 
     async def finish() -> None:
         async with Session(home, settings=server.settings(), factory=server.factory()) as session:
+            assert due(session) == [], "it waits for a person"
             session.answer(CAMPAIGN, session.pending(CAMPAIGN)[0].id, APPROVAL)
-            assert (await session.resume(CAMPAIGN)).status is Status.FINISHED
+            assert [row.id for row in due(session)] == [CAMPAIGN]
+            *_, last = [event async for event in work(session, once=True)]
+            assert isinstance(last, Finished)
 
     asyncio.run(finish())
     return home

@@ -17,6 +17,7 @@ from pawl.core import (
     ModelUnavailable,
     NotFound,
     PawlError,
+    SealBroken,
     Settings,
     Version,
     digest_json,
@@ -108,6 +109,7 @@ async def test_nothing_sealed_is_written_outside_the_judges_folder_and_the_judge
 FAULTS = ("judge.entered:1", "judge.batch:1", "judge.batch:2", "judge.run:1", "judge.decided:1")
 
 
+@pytest.mark.slow  # tests/test_kill.py has these deaths within a campaign
 async def test_a_judge_killed_again_and_again_goes_on_under_the_same_key_and_pays_once(tmp_path, server, monkeypatch):
     unbroken, broken = Bench(tmp_path / "unbroken"), Bench(tmp_path / "broken")
     for fault in FAULTS:
@@ -196,6 +198,26 @@ async def test_the_account_refuses_a_race_that_it_has_no_bits_for_and_a_commitme
             await judge.reveal("e")
     finally:
         await judge.close()
+
+
+async def test_a_judge_starts_with_its_first_request_and_is_held_to_what_it_committed_itself_to(
+    bench, server, tmp_path
+):
+    judge = await bench.judge(server)
+    commitment = await judge.commit("c", "labels", 7, RULES)
+    await judge.close()
+    judge = JudgeClient(bench.home, Settings(), server.endpoint, sealed_seed=11)
+    judge.recall(commitment.digest, "c", "labels", 7, RULES)
+    assert judge.pid == 0
+    assert (await judge.reveal("c")).commitment == commitment
+    assert judge.pid > 0
+    await judge.close()
+    other = JudgeClient(Home(tmp_path / "other"), Settings(), server.endpoint, sealed_seed=12)
+    other.recall(commitment.digest, "c", "labels", 7, RULES)
+    for _ in range(2):
+        with pytest.raises(SealBroken, match="not of one home"):
+            await other.reveal("c")
+    assert other.pid == 0
 
 
 async def test_the_judge_dies_with_a_controller_that_is_killed(bench, server, tmp_path):

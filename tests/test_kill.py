@@ -38,7 +38,7 @@ NAMED = (
     (FAULT, "channel.half:1"),
     (FAULT, "channel.written:1"),
     (FAULT, "channel.moved:1"),
-    (FAULT, "ledger.appending:2"),
+    (FAULT, "ledger.appending:1"),
     (FAULT, "ledger.appended:1"),
     (FAULT, "operation.begun:1"),
     (FAULT, "budget.reserved:1"),

@@ -85,6 +85,7 @@ def check_events(events: list[Event]) -> None:
     assert isinstance(events[-1], Finished)
 
 
+@pytest.mark.slow  # tests/test_halts.py, test_cli_signals.py and test_campaign_gate.py have each of them
 async def test_stops_budgets_and_drains_end_at_a_boundary_and_are_resumed_from_there(
     server: Served, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ no room to write.
 What happened is also in the run dir's status.json. A second process waits for the first and then has nothing to do.
 """
 
+import gc
 import os
 import sys
 import traceback
@@ -34,11 +35,14 @@ def main(arguments: list[str]) -> int:
         try:
             with spans.span(JobSpan.TRAIN):
                 kind = run.job().objective.kind
+                gc.disable()  # a fifth of what the import takes would go into looking for garbage in it
                 with spans.span(JobSpan.IMPORT):  # torch takes seconds to import, and a finished job needs none of it
                     if kind.supervised:
                         from .supervised.train import train
                     else:
                         from .loop import train
+                gc.freeze()
+                gc.enable()
 
                 return EXIT[train(run, spans).state]
         except Exception as error:
