@@ -173,7 +173,7 @@ def interpreted_source(source: str) -> str:
     lines = source.encode().splitlines(keepends=True)
     spans: list[tuple[ast.expr, bytes]] = []
     if tree.body and isinstance(tree.body[0], ast.Expr) and isinstance(tree.body[0].value, ast.Constant):
-        spans.append((tree.body[0].value, b"0"))
+        spans.append((tree.body[0].value, b'""'))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript):
             spans += [

@@ -141,3 +141,10 @@ def test_flops_and_bytes_agree_with_a_count_by_hand():
     projections = 2 * rows * 128 * 128 * 6
     assert PROBLEM.flops(variant) == projections + 2 * 128 * 1024**3
     assert PROBLEM.least_bytes(variant) == rows * (2 * 128 * 4 + 4)
+
+
+def test_a_docstring_before_a_future_import_stays_one():
+    source = '"""What it does."""\nfrom __future__ import annotations\nx = 1\n'
+    same = interpreted_source(source)
+    assert same == interpreted_source(source.replace("What it does", "Something else"))
+    compile(same, "submission.py", "exec")
