@@ -29,13 +29,22 @@ class Course:
         metrics: of the last step that this process did.
     """
 
-    def __init__(self, run: RunDir, job: TrainJob, data_digest: str, spans: JobSpans | None = None) -> None:
+    def __init__(
+        self, run: RunDir, job: TrainJob, data_digest: str, spans: JobSpans | None = None, *, leads: bool = True
+    ) -> None:
         """Find where to go on.
+
+        Args:
+            run: the run dir.
+            job: its job.
+            data_digest: of its datums.
+            spans: takes the times of the parts.
+            leads: whether this process writes; of several that train one job, one does.
 
         Raises:
             ConfigurationError: the checkpoint is of another job, of other data or of another base model.
         """
-        self.run, self.job = run, job
+        self.run, self.job, self.leads = run, job, leads
         self.spans = spans or JobSpans(run.path / SPANS, {})
         self.checkpoint: Path | None = None
         self.step = 0
@@ -61,7 +70,8 @@ class Course:
             total: optimiser steps of the whole job.
         """
         self._total = total
-        self.run.truncate_metrics(self.step)
+        if self.leads:
+            self.run.truncate_metrics(self.step)
         self._say(JobState.RUNNING)
 
     def stepped(self, metrics: Mapping[str, float], consumed: int, write: Write) -> None:
@@ -73,8 +83,10 @@ class Course:
             write: fills the folder of a checkpoint.
         """
         self.metrics = dict(metrics)
-        self.run.append_metrics(self.step, self.metrics)
         self.step += 1
+        if not self.leads:
+            return
+        self.run.append_metrics(self.step - 1, self.metrics)
         if self.step % self.job.checkpoint_every == 0 or self.step == self._total:
             progress = Progress(
                 step=self.step,
@@ -97,6 +109,8 @@ class Course:
         """
         if self.step < self._total:
             return self._say(JobState.CANCELLED)
+        if not self.leads:
+            return self._say(JobState.SUCCEEDED)
         temporary = self.run.path / ".tmp-adapter"
         for leftover in (temporary, self.run.adapter):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -113,7 +127,8 @@ class Course:
             adapter=adapter,
             usage=Usage(training_steps=self.step, cpu_seconds=self._cpu_seconds()),
         )
-        self.run.write_status(status)
+        if self.leads:
+            self.run.write_status(status)
         return status
 
     def _cpu_seconds(self) -> float:

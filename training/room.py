@@ -1,6 +1,7 @@
 """Whether an error means that there was no room to write: a full disk, a spent quota, a limit on a file's size.
 
-safetensors writes by itself and puts the system's number into its message, so that is read too.
+safetensors writes by itself and puts the system's number into its message, so that is read too, as is what another
+process of the job has said.
 """
 
 import errno
@@ -10,7 +11,7 @@ NO_ROOM = 4
 """Exit status of a trainer that met it."""
 
 _NUMBERS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_TOLD = re.compile(r"\(os error (\d+)\)")
+_TOLD = re.compile(r"(?:\(os error |\[Errno )(\d+)[)\]]")
 
 
 def no_room(error: BaseException) -> bool:
