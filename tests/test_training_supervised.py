@@ -158,6 +158,25 @@ def test_the_first_loss_is_the_formula_however_it_is_split(pack_tokens: int, tra
     assert metrics_of(run)[0]["loss"] == pytest.approx(-total / sum(d.weight * d.decisions for d in kept), rel=1e-5)
 
 
+def test_only_the_tokens_that_count_are_projected_on_the_vocabulary(
+    trainee_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trl.trainer.utils
+
+    scored: list[int] = []
+    function = trl.trainer.utils._ChunkedLogProbFunction
+    apply = function.apply
+
+    def recorded(hidden: torch.Tensor, *rest: object) -> object:
+        scored.append(len(hidden))
+        return apply(hidden, *rest)
+
+    monkeypatch.setattr(function, "apply", recorded)
+    kept = chosen(Objective.BEST_OF_N)
+    train(make_run(tmp_path, job_of(trainee_dir, Objective.BEST_OF_N, epochs=1), kept))
+    assert sum(scored) == sum(datum.decisions for datum in kept)
+
+
 def pair(weight: float = 1.0, start: int = 0) -> list[Datum]:
     """A pair whose better side has two sequences."""
     sides = [([5, 6, 40 + start], 1.0), ([7, 8, 9, 50 + start], 1.0), ([5, 6, 60 + start], -1.0)]
@@ -289,6 +308,8 @@ def test_input_that_cannot_be_learned_from_is_refused(trainee_dir: Path, tmp_pat
     ):
         with pytest.raises(ConfigurationError, match=words):
             train(make_run(tmp_path, job_of(trainee_dir, objective, name), datums))
+    with pytest.raises(ValueError, match="2 processes: a supervised job"):
+        job_of(trainee_dir, Objective.BEST_OF_N, processes=2)
     with pytest.raises(ConfigurationError, match="No base model"):
         train(make_run(tmp_path, job_of(tmp_path / "nowhere", Objective.BEST_OF_N, "baseless"), [one]))
 

@@ -79,11 +79,10 @@ async def attempt(job: Submission, sandbox: Sandbox, limits: Limits, environment
 
 def command(run_dir: Path, job: TrainJob, work: Path, limits: Limits, environment: Mapping[str, str]) -> Command:
     """The trainer as the sandbox runs it. What it may read is told by the job as submitted, not by its run dir."""
-    readable = [job.base_model_dir, *(path for path in (job.init_adapter, job.init_critic) if path)]
     return Command(
         argv=(sys.executable, "-P", "-m", "pawl.training", str(run_dir)),
         work=work,
-        mounts=(Mount(path=run_dir, writable=True), *(Mount(path=path.absolute()) for path in readable)),
+        mounts=(Mount(path=run_dir, writable=True), *(Mount(path=path.absolute()) for path in job.reads)),
         env={
             "OMP_NUM_THREADS": str(job.threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin at a barrier starve whoever shares the processor

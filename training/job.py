@@ -3,12 +3,13 @@
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..core import Usage, digest_json
 from ..safety.sandbox import read_result
+from .environment import EnvironmentSpec
 from .objectives import ObjectiveSettings
 
 _STATUS_BYTES = 1 << 16
@@ -43,6 +44,8 @@ class TrainJob(BaseModel):
     """Names the run dir; deterministic, so that submitting twice attaches."""
     objective: ObjectiveSettings
     """Which loop trains, and its loss; the advantages of a policy gradient are already in the datums."""
+    environment: EnvironmentSpec | None = None
+    """Makes the rollouts in the trainer itself; the job then has no datums."""
     base_model_dir: Path
     """Folder of a Hugging Face causal language model (config.json, safetensors)."""
     base_model_name: str
@@ -74,6 +77,12 @@ class TrainJob(BaseModel):
     """Optimiser steps between checkpoints."""
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _one_process(self) -> Self:
+        if self.processes > 1 and (self.objective.kind.supervised or self.environment is not None):
+            raise ValueError(f"{self.processes} processes: a supervised job, or one that plays an environment, has one")
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of this job."""
@@ -81,7 +90,15 @@ class TrainJob(BaseModel):
 
     def most_steps(self, datums: int) -> int:
         """Optimiser steps that it can take over so many datums."""
+        if self.environment is not None:
+            return self.environment.steps
         return self.epochs * math.ceil(datums / self.minibatch)
+
+    @property
+    def reads(self) -> list[Path]:
+        """Folders that its trainer reads, besides its run dir."""
+        code = self.environment.code if self.environment is not None else None
+        return [self.base_model_dir, *(path for path in (self.init_adapter, self.init_critic, code) if path)]
 
 
 class JobState(StrEnum):

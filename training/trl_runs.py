@@ -6,6 +6,7 @@ TRL has its own checkpoints, logs and defaults; all are off. A step is recorded 
 a resumed job is a new trainer over the steps that are left.
 """
 
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from math import isfinite
@@ -13,6 +14,7 @@ from typing import Any
 
 import huggingface_hub.constants
 import torch
+import trl.trainer.utils
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch.optim.lr_scheduler import LambdaLR
@@ -23,10 +25,21 @@ from ..safety.telemetry.jobs import JobSpan
 from .course import Course
 from .policy import Policy
 
-huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL counts its uses; a training job tells nobody anything
+_LEFT_OUT = re.compile(r"epoch|learning_rate|num_tokens|step_time|profiling/.*")
+"""Of what TRL logs: constants of a job, and counts and times of this process alone."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MOST = 64
+"""Metrics that a status holds."""
 
-_LEFT_OUT = ("epoch", "learning_rate", "num_tokens")
-"""Of what TRL logs: constants of a job, and counts of this process alone."""
+
+def _counted_only(device: torch.device) -> bool:
+    return True
+
+
+huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL counts its uses; a training job tells nobody anything
+# TRL's output layer scores only the tokens that count where this says so, and on a processor else every token of every
+# prompt. Its kernel is chosen by the same function under another name, and stays what it is.
+setattr(trl.trainer.utils, "_use_triton", _counted_only)  # noqa: B010  (private)
 
 
 def common_arguments(course: Course, policy: Policy, steps: int) -> dict[str, Any]:
@@ -117,12 +130,15 @@ class Recorder(TrainerCallback):
         self._open.close()
         if not isfinite(logs["grad_norm"]):
             raise ConfigurationError(
-                f"The gradient is {logs['grad_norm']}: the log-probabilities or the base's weights are not finite."
+                f"The gradient is {logs['grad_norm']}: the log-probabilities, the rewards or the base's weights are "
+                "not finite."
             )
         metrics = {
-            name.replace("/", "."): float(value)
+            said: float(value)
             for name, value in logs.items()
-            if name not in _LEFT_OUT and isinstance(value, int | float) and isfinite(value)
+            if _NAME.fullmatch(said := name.replace("/", ".")) and not _LEFT_OUT.fullmatch(name)
+            if isinstance(value, int | float) and isfinite(value)
         }
+        metrics = dict(list(metrics.items())[:_MOST])
         self._course.stepped(metrics, self._consumed(self._course.step + 1), self._policy.save)
         control.should_training_stop = control.should_training_stop or self._course.cancelled
