@@ -34,10 +34,12 @@ def main(arguments: list[str]) -> int:
         spans = JobSpans(run.path / SPANS, os.environ)
         try:
             with spans.span(JobSpan.TRAIN):
-                kind = run.job().objective.kind
+                job = run.job()
                 gc.disable()  # a fifth of what the import takes would go into looking for garbage in it
                 with spans.span(JobSpan.IMPORT):  # torch takes seconds to import, and a finished job needs none of it
-                    if kind.supervised:
+                    if job.environment is not None:
+                        from .grpo import train
+                    elif job.objective.kind.supervised:
                         from .supervised.train import train
                     else:
                         from .loop import train
