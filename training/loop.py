@@ -40,7 +40,7 @@ def train(run: RunDir, spans: JobSpans | None = None, ranks: Ranks = ALONE) -> J
         NotFound: there is no job.
     """
     job = run.job()
-    datums = _named(run.datums())
+    datums = run.datums()
     objective = check(job, datums)
     course = Course(run, job, run.data_digest(), spans, leads=ranks.leads)
     with course.spans.span(JobSpan.LOAD):
@@ -106,14 +106,6 @@ def check(job: TrainJob, datums: Sequence[Datum]) -> PolicyGradient:
     if not (job.base_model_dir / "config.json").is_file():
         raise ConfigurationError(f"No base model in {job.base_model_dir}: expected a folder with config.json.")
     return objective
-
-
-def _named(datums: Sequence[Datum]) -> list[Datum]:
-    """Give each datum that is a rollout of its own a name as such."""
-    return [
-        datum if datum.rollout_id else datum.model_copy(update={"rollout_id": f"#{place}"})
-        for place, datum in enumerate(datums)
-    ]
 
 
 def _check_tokens(datums: Sequence[Datum], vocabulary: int) -> None:

@@ -39,8 +39,8 @@ def minibatches(job: TrainJob, datums: Sequence[Datum]) -> list[Minibatch]:
     heard = isinstance(job.objective, PPO) or loss_of(job.objective).kl > 0
     groups: dict[str, dict[str, list[Datum]]] = {}
     for place, datum in enumerate(datums):
-        rollouts = groups.setdefault(datum.group_id, {})
-        rollouts.setdefault(datum.rollout_id or f"#{place}", []).append(datum)
+        named = datum if datum.rollout_id else datum.model_copy(update={"rollout_id": f"#{place}"})
+        groups.setdefault(datum.group_id, {}).setdefault(named.rollout_id, []).append(named)
     names = sorted(
         name
         for name, rollouts in groups.items()
