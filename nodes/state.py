@@ -70,7 +70,10 @@ class CampaignRules(_Frozen):
     attempts: int = Field(default=4, ge=1)
     """Rollouts of each item; group-relative objectives compare within an item."""
     replay: int = Field(default=96, ge=0)
-    """Rollouts of the same policy from earlier rounds that a training job may add to this round's."""
+    """Rollouts from earlier rounds that a training job may add to this round's."""
+    staleness: int = Field(default=0, ge=0)
+    """How many promoted adapters back the policy of such a rollout may be; 0 takes those of the live policy alone.
+    Where older ones are taken, the clip is anchored at the job's start and their weight truncated."""
     shadow_items: int = Field(default=4, ge=0)
     monitor_items: int = Field(default=4, ge=0)
     races: RaceRules = RaceRules(alpha=0.1, holdout=28, regression=8, adversarial=4, looks=1, guard_items=4)

@@ -4,29 +4,30 @@ The job outlives the node: the node starts it or attaches to it by an id that fo
 parks the campaign until the job has ended.
 """
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
 from langgraph.types import interrupt
 from pydantic import JsonValue
 
-from ..core import ConfigurationError, Trajectory, Usage, Version, derive_seed, digest_json
+from ..core import ConfigurationError, Usage, Version, derive_seed, digest_json
+from ..release.ledger import EventKind
 from ..safety.sandbox import Limits
 from ..safety.telemetry import names
 from ..safety.telemetry.jobs import collect_job
-from ..training.advantages import advantages
 from ..training.backend import JobHandle, TrainerBackend, adapter_files
-from ..training.datums import Datum, to_datums
+from ..training.critic_files import critic_files
+from ..training.dataset import Dataset, make_dataset
 from ..training.job import JobState, JobStatus, TrainJob
-from ..training.objectives import GroupRelative, Objective, PolicyGradient, Supervised, with_loss
+from ..training.objectives import PPO, Anchor, GroupRelative, PolicyGradient, Supervised, with_loss
 from .candidates import NO_CANDIDATE, propose
 from .charging import charge_of
+from .context import TrainingBase
 from .decision import Lever
-from .journal import key, load_trajectories, record
-from .rounds import past_rounds
+from .journal import key, record
 from .spec import Need, NodeRuntime, NodeSpec, Update
 from .state import State
+from .training_sample import last_critic, sample
 
 
 async def trainer(state: State, runtime: NodeRuntime) -> Update:
@@ -47,7 +48,9 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
     done = context.operations.lookup(operation)
     if done is None:
         context.operations.begin(operation, "training")
-        job, datums = _prepare(state, runtime, parent)
+        job, dataset = _prepare(state, runtime, parent)
+        datums = dataset.datums
+        record(runtime, state, "trainer", EventKind.TRAINING_PREPARED, dataset.counts)
         if datums:
             context.budget.hold(charge_of(state, "trainer"), operation, _most(job, len(datums), backend))
             handle: JobHandle = backend.submit(job, datums)
@@ -56,11 +59,11 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
                 interrupt({"kind": "parked", "job": job.id})
                 status = backend.poll(handle)
             _tell(state, handle, status)
-            outcome: JsonValue = _collect(state, runtime, status, len(datums))
+            outcome: JsonValue = _collect(state, runtime, status, dataset)
         else:
             outcome: JsonValue = {
                 "adapter": None,
-                "error": "no group of rollouts differs in its rewards: nothing to learn from",
+                "error": f"nothing to learn from: {dataset.summary}",
             }
         done = context.operations.finish(operation, outcome)
     result = cast(dict[str, JsonValue], done)
@@ -85,13 +88,18 @@ def _tell(state: State, handle: JobHandle, status: JobStatus) -> None:
     collect_job(handle.run_dir, job=handle.id, parent=("round", state["round"]), attributes=attributes, failed=failed)
 
 
-def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[TrainJob, list[Datum]]:
+def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[TrainJob, Dataset]:
     """The job and its datums; the job's id is the digest of both, so that the same work has the same run dir."""
     context, base = runtime.context, runtime.context.training_base
     assert base is not None
     objective = _objective(state)
-    datums = _datums(_sample(state, runtime), objective.kind, context.task.metric.signed)
-    training = dict(state["rules"].training)
+    rules, found = state["rules"], sample(state, runtime)
+    dataset = make_dataset(
+        found.trajectories, objective, context.task.metric.signed, ages=found.ages, staleness=rules.staleness
+    )
+    training = dict(rules.training)
+    if any(datum.policy_version in found.older for datum in dataset.datums):
+        objective = with_loss(objective, {"anchor": Anchor.START})
     objective = with_loss(objective, training.pop("loss", None))
     initial = None
     if parent.adapter is not None:
@@ -102,7 +110,7 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
         "campaign": state["campaign"],
         "round": state["round"],
         "live": state["live"],
-        "datums": digest_json([datum.model_dump(mode="json") for datum in datums]),
+        "datums": digest_json([datum.model_dump(mode="json") for datum in dataset.datums]),
     }
     job = TrainJob.model_validate(
         {
@@ -111,12 +119,13 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
             "base_model_dir": base.model_dir,
             "base_model_name": base.model_name,
             "init_adapter": str(initial) if initial is not None else None,
+            "init_critic": _critic(state, runtime, base) if isinstance(objective, PPO) else None,
             "threads": base.threads,
             "seed": derive_seed(state["seed"], "trainer", state["round"]),
             **training,
         }
     )
-    return job, datums
+    return job, dataset
 
 
 def _objective(state: State) -> PolicyGradient | Supervised:
@@ -132,57 +141,32 @@ def _most(job: TrainJob, datums: int, backend: TrainerBackend) -> Usage:
     )
 
 
-def _sample(state: State, runtime: NodeRuntime) -> list[Trajectory]:
-    """This round's trajectories, and earlier ones that the same policy made, newest first, up to the rule's number.
-
-    What counts is the policy, not the scaffold: a trajectory keeps the tokens, the masks and the log-probabilities
-    that it was drawn with, whatever asked for them.
-    """
-    context = runtime.context
-    policy = context.registry.get(state["live"]).version.adapter
-    found = load_trajectories(context.artifacts, state["trajectories"])
-    room = state["rules"].replay
-    for row in reversed(past_rounds(runtime, state)):
-        sources = [(row.sampled, row.trajectories)]
-        if row.candidate is not None and row.races:
-            sources.append((row.candidate.version, row.races[0].evidence))
-        for version, digest in sources:
-            if context.registry.get(version).version.adapter == policy and room > 0:
-                earlier = load_trajectories(context.artifacts, digest)[:room]
-                found += earlier
-                room -= len(earlier)
-    return found
+def _critic(state: State, runtime: NodeRuntime, base: TrainingBase) -> str | None:
+    """Folder of the value head to go on from."""
+    digest = last_critic(state, runtime)
+    if digest is None:
+        return None
+    folder = Path(base.adapters).with_name("critics") / digest
+    if not folder.exists():
+        runtime.context.artifacts.checkout(digest, folder)
+    return str(folder)
 
 
-def _datums(trajectories: Sequence[Trajectory], objective: Objective, signed: Callable[[float], float]) -> list[Datum]:
-    groups: dict[str, list[Trajectory]] = {}
-    for trajectory in trajectories:
-        if trajectory.grade is not None:
-            groups.setdefault(trajectory.item, []).append(trajectory)
-    rewards = {
-        item: [signed(each.grade.value) for each in members if each.grade is not None]
-        for item, members in groups.items()
-    }
-    datums: list[Datum] = []
-    for item, values in advantages(rewards, objective).items():
-        for trajectory, advantage in zip(groups[item], values, strict=True):
-            if advantage != 0.0:
-                datums += to_datums(trajectory, advantage, item)
-    return datums
-
-
-def _collect(state: State, runtime: NodeRuntime, status: JobStatus, datums: int) -> JsonValue:
+def _collect(state: State, runtime: NodeRuntime, status: JobStatus, dataset: Dataset) -> JsonValue:
     context = runtime.context
     context.budget.settle(charge_of(state, "trainer"), key(state, "trainer", state["live"]), status.usage)
     if status.state is not JobState.SUCCEEDED or status.adapter is None:
         return {"adapter": None, "error": status.error or status.state.value}
+    valued = isinstance(_objective(state), PPO)
     metrics = "\n".join(f"{name}: {value:.4g}" for name, value in sorted(status.metrics.items()))
     summary = (
-        f"Trained {status.total_steps} steps on {datums} sequences, objective {_objective(state).kind}.\n{metrics}"
+        f"Trained {status.total_steps} steps on {len(dataset.datums)} sequences, objective {_objective(state).kind}.\n"
+        f"{dataset.summary}.\n{metrics}"
     )
     return {
         "adapter": context.artifacts.put_tree(adapter_files(status)),
         "summary": context.artifacts.put(summary.encode()),
+        **({"critic": context.artifacts.put_tree(critic_files(status.adapter.parent))} if valued else {}),
     }
 
 

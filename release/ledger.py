@@ -48,6 +48,8 @@ class EventKind(StrEnum):
     LEVER_DECIDED = "lever.decided"
     CANDIDATE_MADE = "candidate.made"
     CANDIDATE_DISCARDED = "candidate.discarded"
+    TRAINING_PREPARED = "training.prepared"
+    """What a training job learns from, and what was left out by which rule."""
     TRAINING_FAILED = "training.failed"
     APPROVAL_REQUESTED = "approval.requested"
     VERSION_PROMOTED = "version.promoted"
