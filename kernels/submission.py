@@ -27,7 +27,8 @@ class Adapted(Protocol):
 
 
 def completed(problem: KernelProblem, source: str) -> str:
-    """The source as one that defines `custom_kernel`."""
+    """The source as one that defines `custom_kernel`, without the mark that some editors begin a file with."""
+    source = source.removeprefix("\ufeff")
     return problem.complete(source) if isinstance(problem, Adapted) else source
 
 

@@ -87,6 +87,13 @@ async def test_an_answer_that_is_too_large_is_refused_for_its_size(tmp_path):
         await requests.close()
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_mark_of_the_byte_order_is_no_part_of_a_source(verifier):
+    variant = Variant(problem="softmax", parameters={"rows": 4096, "columns": 256})
+    report = await verifier.verify("\ufeff" + SOFTMAX.seed_source(), variant)
+    assert report.accepted, report.reasons
+
+
 TELLS = """
 
 plain = custom_kernel
@@ -102,10 +109,11 @@ LARGE = Variant(problem="softmax", parameters={"rows": 4096, "columns": 2048})
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_no_larger_size_is_graded_once_a_submission_tells_one_apart(verifier):
+    folder = verifier._requests._cache.root / "correctness"
+    before = len(list(folder.rglob("*.json")))
     report = await verifier.verify(SOFTMAX.seed_source() + TELLS, LARGE)
     assert report.failure_class is FailureClass.UNCHECKED, report.reasons
     assert "clamp" in report.reasons[0]
     affordable = [small for small in SOFTMAX.smaller(LARGE) if SOFTMAX.least_bytes(small) <= 128e6]
     assert len(affordable) > 1
-    graded = list((verifier._requests._cache.root / "correctness").rglob("*.json"))
-    assert len(graded) == 2  # the cases that are always graded, and one smaller relative
+    assert len(list(folder.rglob("*.json"))) == before + 2  # the cases that are always graded, and one smaller relative
