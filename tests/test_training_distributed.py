@@ -52,8 +52,7 @@ def until_step(run: RunDir, step: int) -> None:
 
 def assert_close(run: RunDir, other: RunDir) -> None:
     """Equal but for the order of sums."""
-    for name in ("adapter_config.json",):
-        assert (run.adapter / name).read_bytes() == (other.adapter / name).read_bytes()
+    assert (run.adapter / "adapter_config.json").read_bytes() == (other.adapter / "adapter_config.json").read_bytes()
     found, wanted = (load_file(each.adapter / "adapter_model.safetensors") for each in (run, other))
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
@@ -66,6 +65,19 @@ def metrics(run: RunDir) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
 
 
+def test_two_processes_learn_what_one_does(trainee_dir: Path, tmp_path: Path) -> None:
+    pair = pair_of(trainee_dir, "pair")
+    both = make_run(tmp_path / "both", pair, some_datums())
+    process = start(both)
+    assert process.wait(120) == 0, process.communicate()[1]
+    alone = make_run(tmp_path / "alone", pair.model_copy(update={"processes": 1}), some_datums())
+    train(alone)
+    assert_close(both, alone)
+    written = {path.name for path in both.path.iterdir()} - {"lock"}
+    assert written == {path.name for path in alone.path.iterdir()}, "one of them writes"
+
+
+@pytest.mark.slow
 def test_two_processes_that_lose_one_on_the_way_end_with_what_one_process_learns(
     trainee_dir: Path, tmp_path: Path
 ) -> None:
@@ -139,6 +151,7 @@ def test_the_value_head_of_ppo_learns_alike_in_two_processes(trainee_dir: Path, 
         torch.testing.assert_close(heads[0][name], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_rank_refuses_is_told_in_its_words(trainee_dir: Path, tmp_path: Path) -> None:
     foreign = [make_datum([9, 9, 300], [2], allowed=[30, 300])]
     run = make_run(tmp_path, pair_of(trainee_dir, "foreign"), foreign)
