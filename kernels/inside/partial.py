@@ -184,7 +184,7 @@ class _Partial(Player):
     """Takes steps over a sparse arena, as far as what was written goes."""
 
     def __init__(self, arena: SparseArena, kernels: dict[str, Any]) -> None:
-        super().__init__(arena, kernels, None, None)
+        super().__init__(arena, kernels)
         self._sparse = arena
 
     def _operator(self, step: dict[str, Any]) -> None:

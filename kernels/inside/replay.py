@@ -13,6 +13,7 @@ This file runs inside the sandbox, without the rest of Pawl.
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import torch
@@ -73,6 +74,13 @@ class Arena:
         """Address and bytes of every storage so far."""
         return [(self.storage(number).data_ptr(), self._sizes[number]) for number in self._rooms]
 
+    def copy(self) -> Arena:
+        """The same contents elsewhere."""
+        other = Arena(self._sizes)
+        for number in self._rooms:
+            other.storage(number).copy_(self.storage(number))
+        return other
+
     def damaged(self) -> int | None:
         """The number of a storage whose guards were written, or none."""
         for number, room in self._rooms.items():
@@ -99,13 +107,21 @@ def replay(request: dict[str, Any], tensors: dict[str, torch.Tensor], kernels: d
         "products": {kernel or operator: the precisions that its products are in}}]}`, and the outputs as safetensors
         under `RUN/CALL`.
     """
-    outputs: dict[str, torch.Tensor] = {}
-    runs: list[dict[str, Any]] = []
-    for index, run in enumerate(request["runs"]):
-        found, answer = _run(request, tensors, kernels, run)
-        outputs |= {f"{index}/{call}": output for call, output in enumerate(found)}
-        runs.append(answer)
-    return {"runs": runs}, save(outputs) if outputs else b""
+    runs: list[dict[str, Any]] = request["runs"]
+    found: dict[int, _Course] = {}
+    for number, run in enumerate(runs):
+        if number not in found:
+            course = found[number] = _Course(request, tensors, Player(Arena(request["sizes"]), kernels, run["shuffle"]))
+            found |= course.take(run["calls"], run["without"], _left_out(runs, run))
+    outputs = {f"{number}/{call}": o for number, run in found.items() for call, o in enumerate(run.given_back())}
+    return {"runs": [found[number].answer for number in range(len(runs))]}, save(outputs) if outputs else b""
+
+
+def _left_out(runs: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, int]:
+    """The kernels that other runs leave out of the one call that this run takes, each with that run's number."""
+    if run["calls"] != 1 or run["shuffle"] is not None or run["without"] is not None:
+        return {}
+    return {r["without"]: n for n, r in enumerate(runs) if r["calls"] == 1 and r["shuffle"] is None and r["without"]}
 
 
 def contents_after(prelude: dict[str, Any], sizes: list[int], kernels: dict[str, Any]) -> dict[int, bytes]:
@@ -121,7 +137,7 @@ def contents_after(prelude: dict[str, Any], sizes: list[int], kernels: dict[str,
         Rejected: a step can't be taken.
     """
     arena = Arena(sizes)
-    player = Player(arena, kernels, None, None)
+    player = Player(arena, kernels)
     for number, text in prelude["constants"].items():
         arena.storage(int(number)).copy_(torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8))
     for step, flags in prelude["steps"]:
@@ -129,36 +145,104 @@ def contents_after(prelude: dict[str, Any], sizes: list[int], kernels: dict[str,
     return {number: arena.storage(number).numpy().tobytes() for number in prelude["storages"]}
 
 
-def _run(
-    request: dict[str, Any], tensors: dict[str, torch.Tensor], kernels: dict[str, Any], run: dict[str, Any]
-) -> tuple[list[torch.Tensor], dict[str, Any]]:
-    arena = Arena(request["sizes"])
-    player = Player(arena, kernels, run["shuffle"], run["without"])
-    calls = request["calls"][: run["calls"]]
-    answers: list[dict[str, Any]] = []
-    outputs: list[torch.Tensor] = []
-    try:
-        for number in request["constants"]:
-            arena.storage(number).copy_(tensors[f"constant/{number}"])
-        player.play(request["prologue"])
+class _Course:
+    """The calls of one run."""
+
+    def __init__(self, request: dict[str, Any], tensors: dict[str, torch.Tensor], player: Player) -> None:
+        self._request, self._tensors, self._player = request, tensors, player
+        self._arena = player.arena
+        self._answers: list[dict[str, Any]] = []
+        self._outputs: list[torch.Tensor] = []
+        self.answer: dict[str, Any] = {}
+        """What the run is answered with, once it is over."""
+
+    def take(self, count: int, without: str | None, left_out: dict[str, int]) -> dict[int, _Course]:
+        """Take the first calls without a kernel.
+
+        Args:
+            count: how many calls.
+            without: the kernel that isn't launched, or none.
+            left_out: kernels without which the first call is taken as well.
+
+        Returns:
+            By the numbers of `left_out`, those of the further runs that part from this one at a kernel's first launch:
+            all before it is the same.
+        """
+        calls = self._request["calls"][:count]
+        apart: dict[int, _Course] = {}
+        player = self._player
+        player.without = without
+        try:
+            for number in self._request["constants"]:
+                self._arena.storage(number).copy_(self._tensors[f"constant/{number}"])
+            player.play(self._request["prologue"])
+            before = {step["kernel"] for step in self._request["prologue"] if "kernel" in step}
+            for index, call in enumerate(calls):
+                self._begin(index)
+                steps, done = call["steps"], 0
+                for place, name in _first_launches(steps, left_out, before):
+                    player.play(steps[done:place], call["flags"])
+                    done = place
+                    other = apart[left_out[name]] = _Course(self._request, self._tensors, player.copy(name))
+                    other.finish(steps[place:])
+                player.play(steps[done:], call["flags"])
+                self._end(index)
+            self._compare(calls)
+        except Rejected as rejected:
+            self._give_up(rejected, len(calls))
+        self._leave()
+        return apart
+
+    def finish(self, steps: list[dict[str, Any]]) -> None:
+        """Take the rest of the first call."""
+        calls = self._request["calls"][:1]
+        try:
+            self._player.play(steps, calls[0]["flags"])
+            self._end(0)
+            self._compare(calls)
+        except Rejected as rejected:
+            self._give_up(rejected, 1)
+        self._leave()
+
+    def _begin(self, index: int) -> None:
+        for name, described in self._request["calls"][index]["inputs"].items():
+            self._arena.view(described).copy_(self._tensors[f"{index}/{name}"])
+
+    def _end(self, index: int) -> None:
+        call, rooms = self._request["calls"][index], self._request["rooms"][index]
+        self._outputs.append(self._arena.view(call["output"]).contiguous().clone())
+        kept = {name: described for name, described in call["inputs"].items() if name not in rooms}
+        changed = [n for n, kind in kept.items() if not _same(self._arena.view(kind), self._tensors[f"{index}/{n}"])]
+        self._answers.append(_checked(self._arena, changed))
+
+    def _compare(self, calls: list[dict[str, Any]]) -> None:
         for index, call in enumerate(calls):
-            given = {name: tensors[f"{index}/{name}"] for name in call["inputs"]}
-            views = {name: arena.view(described) for name, described in call["inputs"].items()}
-            for name, view in views.items():
-                view.copy_(given[name])
-            player.play(call["steps"], call["flags"])
-            outputs.append(arena.view(call["output"]).contiguous().clone())
-            kept = {name: view for name, view in views.items() if name not in request["rooms"][index]}
-            changed = [name for name, view in kept.items() if not _same(view, given[name])]
-            answers.append(_checked(arena, changed))
-        for index, call in enumerate(calls):
-            if not _same(arena.view(call["output"]), outputs[index]):
+            if not _same(self._arena.view(call["output"]), self._outputs[index]):
                 detail = f"the output of call {index} was written again after the call had returned it"
-                answers[index] = {"error": ["bad-output", detail]}
-    except Rejected as rejected:
-        answers += [{"error": [rejected.code, str(rejected)]}] * (len(calls) - len(answers))
-    products = {name: sorted(kinds) for name, kinds in player.products.items()}
-    return outputs[: len(answers)], {"calls": answers, "spins": player.spins, "products": products}
+                self._answers[index] = {"error": ["bad-output", detail]}
+
+    def _give_up(self, rejected: Rejected, count: int) -> None:
+        self._answers += [{"error": [rejected.code, str(rejected)]}] * (count - len(self._answers))
+
+    def _leave(self) -> None:
+        """Keep what is told, and let the storages go."""
+        products = {name: sorted(kinds) for name, kinds in self._player.products.items()}
+        self.answer = {"calls": self._answers, "spins": self._player.spins, "products": products}
+        del self._arena, self._player
+
+    def given_back(self) -> list[torch.Tensor]:
+        """The outputs of the calls that were taken."""
+        return self._outputs[: len(self._answers)]
+
+
+def _first_launches(steps: list[dict[str, Any]], names: Container[str], before: set[str]) -> list[tuple[int, str]]:
+    """Where kernels are launched first, of those that weren't launched before."""
+    found: dict[str, int] = {}
+    for place, step in enumerate(steps):
+        name = step.get("kernel", "")
+        if name in names and name not in before:
+            found.setdefault(name, place)
+    return [(place, name) for name, place in found.items()]
 
 
 def _checked(arena: Arena, changed: list[str]) -> dict[str, Any]:
@@ -189,11 +273,20 @@ class _Watch(interpret.BoundsObserver):
 class Player:
     """Takes steps, one after another."""
 
-    def __init__(self, arena: Arena, kernels: dict[str, Any], shuffle: int | None, without: str | None) -> None:
-        self._arena, self._kernels, self._shuffle, self._without = arena, kernels, shuffle, without
+    def __init__(self, arena: Arena, kernels: dict[str, Any], shuffle: int | None = None) -> None:
+        self.arena, self._kernels, self._shuffle = arena, kernels, shuffle
+        self.without: str | None = None
+        """A kernel that isn't launched."""
         self.spins = False
         self.products: dict[str, set[str]] = {}
         self._flags: dict[str, bool] = {}
+
+    def copy(self, without: str) -> Player:
+        """One that goes on from here by itself, without a kernel."""
+        other = Player(self.arena.copy(), self._kernels, self._shuffle)
+        other.without, other.spins = without, self.spins
+        other.products = {name: set(kinds) for name, kinds in self.products.items()}
+        return other
 
     def play(self, steps: list[dict[str, Any]], flags: dict[str, bool] | None = None) -> None:
         """Take steps; `flags` say whether products of torch are in TF32."""
@@ -202,7 +295,7 @@ class Player:
             for step in steps:
                 if "op" in step:
                     self._operator(step)
-                elif step["kernel"] != self._without:
+                elif step["kernel"] != self.without:
                     self._launch(step)
 
     def _operator(self, step: dict[str, Any]) -> None:
@@ -223,7 +316,7 @@ class Player:
             raise Rejected("bad-output", f"{step['op']} gives {len(outs)} tensors, {len(step['outs'])} were recorded")
         for out, described in zip(outs, step["outs"], strict=True):
             if described is not None:
-                view = self._arena.view(described)
+                view = self.arena.view(described)
                 if view.shape != out.shape or view.dtype != out.dtype:
                     raise Rejected("bad-output", f"{step['op']} gives another shape or type than was recorded")
                 view.copy_(out)
@@ -233,7 +326,7 @@ class Player:
         if kernel is None:
             raise Rejected("no-triton-kernel", f"{step['kernel']} is no plain @triton.jit function of the module")
         try:
-            self._interpret(step, kernel, decode_arguments(step, self._arena.view))
+            self._interpret(step, kernel, decode_arguments(step, self.arena.view))
         except interpret.OutOfBounds as error:
             raise Rejected("out-of-bounds", f"{step['kernel']}: {error}"[:800]) from None
         except (Rejected, MemoryError):
@@ -244,7 +337,7 @@ class Player:
     def _interpret(self, step: dict[str, Any], kernel: Any, arguments: dict[str, Any]) -> None:
         """Run the programs of a launch."""
         kinds = self.products.setdefault(step["kernel"], set())
-        observer = _Watch(self._arena.regions(), kinds)
+        observer = _Watch(self.arena.regions(), kinds)
         done = interpret.run_launch(kernel, arguments, tuple(step["grid"]), observer, self._shuffle)
         self.spins = self.spins or done.spins
 
@@ -254,7 +347,7 @@ class Player:
         if not isinstance(value, dict):
             return value
         if "t" in value:
-            return self._arena.view(value)
+            return self.arena.view(value)
         if len(value) == 1:
             kind, named = next(iter(value.items()))
             if kind in ("dtype", "memory_format", "layout") and isinstance(named, str):
