@@ -17,7 +17,7 @@ from .launches import compile_job
 from .report import FailureClass, Status
 from .warm import ChildLimits, KernelProcess, Mode
 
-VERSION = "7"
+VERSION = "8"
 """Part of every cache's key; raise it with any change that moves a figure or an outcome."""
 
 PATIENCE = 5
