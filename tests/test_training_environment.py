@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pawl.core import ConfigurationError
-from pawl.training import JobState, Objective, RunDir, TrainJob
+from pawl.safety.sandbox import default_sandbox
+from pawl.training import JobState, LocalBackend, Objective, RunDir, TrainJob, adapter_files
 from pawl.training.environment import EnvironmentSpec
 from pawl.training.grpo import played, train
 
@@ -102,6 +103,18 @@ def test_an_environment_is_played_and_learned_from_and_a_broken_job_ends_with_th
     (code / "doors.py").write_text(CODE.replace("24_000", "12_000"))
     with pytest.raises(ConfigurationError, match="belongs to another datums"):
         train(broken)
+
+
+@pytest.mark.slow
+async def test_the_sandbox_gives_a_job_its_environments_code(tiny_model_dir: Path, code: Path, tmp_path: Path) -> None:
+    job = job_of(tiny_model_dir, code, steps=2)
+    backend = LocalBackend(tmp_path / "runs", default_sandbox())
+    status = await backend.wait(backend.submit(job, []))
+    assert (status.state, status.error, status.usage.training_steps) == (JobState.SUCCEEDED, None, 2)
+    assert adapter_files(status)
+    alone = make_run(tmp_path / "alone", job, [])
+    train(alone)
+    assert adapter_files(status) == adapter_bytes(alone)
 
 
 def test_every_row_is_played_before_one_is_played_again(tiny_model_dir: Path, code: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, no_grad
 
 from ..core import ConfigurationError, canonical_json
 from .job import TrainJob
@@ -68,6 +68,26 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
         raise ConfigurationError(
             f"The adapter in {folder.name!r} can't be read: {error}. Expected {WEIGHTS} as PEFT writes it."
         ) from error
+
+
+def take_weights(folder: Path, into: Mapping[str, Tensor]) -> None:
+    """Copy an adapter's weights into tensors of the same names.
+
+    Raises:
+        ConfigurationError: names or shapes are not those of this base and rank.
+    """
+    found = load_weights(folder)
+    odd = {(name, tuple(value.shape)) for name, value in found.items()}
+    odd ^= {(name, tuple(value.shape)) for name, value in into.items()}
+    if odd:
+        name, shape = min(odd)
+        raise ConfigurationError(
+            f"The adapter in {folder.name!r} doesn't fit the base model: {name} {list(shape)} is missing, surplus "
+            "or of another shape. Expected an adapter of this base, with the layers and modules it names."
+        )
+    with no_grad():
+        for name, value in found.items():
+            into[name].copy_(value)
 
 
 def load_spec(folder: Path, job: TrainJob, layer_count: int) -> AdapterSpec:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from ..core import ConfigurationError
-from .adapter import AdapterSpec, load_spec, load_weights
+from .adapter import AdapterSpec, load_spec, take_weights
 from .job import Modules, Precision, TrainJob
 from .trees import Decision, Pack
 
@@ -175,18 +175,7 @@ class Learner:
         Raises:
             ConfigurationError: names or shapes are not those of this base and rank.
         """
-        weights, state = load_weights(folder), self.state()
-        odd = {(name, tuple(value.shape)) for name, value in weights.items()}
-        odd ^= {(name, tuple(value.shape)) for name, value in state.items()}
-        if odd:
-            name, shape = min(odd)
-            raise ConfigurationError(
-                f"The adapter in {folder.name!r} doesn't fit the base model: {name} {list(shape)} is missing, surplus "
-                "or of another shape. Expected an adapter of this base, with the layers and modules it names."
-            )
-        with torch.no_grad():
-            for name, value in weights.items():
-                state[name].copy_(value)
+        take_weights(folder, self.state())
         self.publish()
 
     def _run(self, trunk: Trunk, start: int, stop: int) -> Tensor:

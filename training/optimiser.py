@@ -36,6 +36,11 @@ class Optimiser:
             weight_decay=0.0,
         )
 
+    @property
+    def adam(self) -> torch.optim.AdamW:
+        """For a trainer that takes the steps itself."""
+        return self._adam
+
     def step(self) -> float:
         """Take a step along the gradients, drop them, and return the norm of the first group's before its limit.
 

@@ -6,25 +6,20 @@ The base is held in the precision of the passes, the adapter and the optimiser i
 named as the own loop names it, so that either goes on from an adapter of the other.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from pydantic import JsonValue
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ..core import ConfigurationError, canonical_json
-from .adapter import AdapterSpec, load_spec, load_weights, save_adapter
+from ..core import ConfigurationError
+from .adapter import AdapterSpec, load_spec, save_adapter, take_weights
 from .job import TrainJob
 from .learner import new_spec, uses_bfloat16
-
-BETAS = (0.9, 0.95)
-EPSILON = 1e-8
+from .optimiser import Optimiser
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,7 @@ class Policy:
     weights: dict[str, Tensor]
     """The adapter's live parameters, float32, under the names of PEFT's files, in their order."""
     vocabulary: int
-    optimiser: torch.optim.AdamW
+    optimiser: Optimiser
     bfloat16: bool
     """Whether the passes run in bfloat16."""
 
@@ -48,47 +43,12 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write the adapter and the optimiser's state to a checkpoint."""
         self.save_adapter(folder / "adapter")
-        tensors: dict[str, Tensor] = {}
-        steps = 0
-        for name, value in self.weights.items():
-            state = self.optimiser.state[value]
-            tensors[f"exp_avg.{name}"] = state["exp_avg"].cpu()
-            tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].cpu()
-            steps = int(state["step"])
-        save_file(tensors, folder / "optimizer.safetensors")
-        described: dict[str, JsonValue] = {"name": "adamw", "betas": [*BETAS], "eps": EPSILON, "steps": steps}
-        (folder / "optimizer.json").write_bytes(canonical_json(described))
+        self.optimiser.save(folder)
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint."""
-        self.take(folder / "adapter")
-        tensors = load_file(folder / "optimizer.safetensors")
-        steps = json.loads((folder / "optimizer.json").read_bytes())["steps"]
-        for name, value in self.weights.items():
-            self.optimiser.state[value] = {
-                "step": torch.tensor(float(steps)),
-                "exp_avg": tensors[f"exp_avg.{name}"].to(value.device),
-                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(value.device),
-            }
-
-    def take(self, folder: Path) -> None:
-        """Take an adapter's weights.
-
-        Raises:
-            ConfigurationError: names or shapes are not those of this base and rank.
-        """
-        found = load_weights(folder)
-        odd = {(name, tuple(value.shape)) for name, value in found.items()}
-        odd ^= {(name, tuple(value.shape)) for name, value in self.weights.items()}
-        if odd:
-            name, shape = min(odd)
-            raise ConfigurationError(
-                f"The adapter in {folder.name!r} doesn't fit the base model: {name} {list(shape)} is missing, surplus "
-                "or of another shape. Expected an adapter of this base, with the layers and modules it names."
-            )
-        with torch.no_grad():
-            for name, value in found.items():
-                self.weights[name].copy_(value)
+        take_weights(folder / "adapter", self.weights)
+        self.optimiser.load(folder)
 
 
 def load_policy(job: TrainJob) -> Policy:
@@ -121,10 +81,8 @@ def load_policy(job: TrainJob) -> Policy:
     model: Any = get_peft_model(base, LoraConfig(**spec.peft_arguments()))
     live = {name.replace(".default.", "."): value for name, value in model.named_parameters() if value.requires_grad}
     weights: dict[str, Tensor] = dict(sorted(live.items()))
-    optimiser = torch.optim.AdamW(
-        list(weights.values()), lr=job.learning_rate, betas=BETAS, eps=EPSILON, weight_decay=0.0
-    )
+    optimiser = Optimiser([(job.learning_rate, weights)], job.max_grad_norm)
     policy = Policy(model, spec, weights, config.vocab_size, optimiser, bfloat16)
     if job.init_adapter:
-        policy.take(job.init_adapter)
+        take_weights(job.init_adapter, weights)
     return policy

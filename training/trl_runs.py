@@ -85,7 +85,7 @@ def common_objects(course: Course, policy: Policy, consumed: Callable[[int], int
     """
     return {
         "model": policy.model,
-        "optimizers": (policy.optimiser, LambdaLR(policy.optimiser, lambda _: 1.0)),
+        "optimizers": (policy.optimiser.adam, LambdaLR(policy.optimiser.adam, lambda _: 1.0)),
         "callbacks": [Recorder(course, policy, consumed)],
     }
 
