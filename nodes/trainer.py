@@ -147,8 +147,7 @@ def _critic(state: State, runtime: NodeRuntime, base: TrainingBase) -> str | Non
     if digest is None:
         return None
     folder = Path(base.adapters).with_name("critics") / digest
-    if not folder.exists():
-        runtime.context.artifacts.checkout(digest, folder)
+    runtime.context.artifacts.checkout(digest, folder)  # even if it is there: a death may have cut it short
     return str(folder)
 
 
