@@ -168,27 +168,6 @@ async def test_the_same_id_attaches_and_other_input_conflicts(
     assert sorted(adapter_files(status)) == ["adapter_config.json", "adapter_model.safetensors"]
 
 
-@pytest.mark.usefixtures("torch_settings")
-@pytest.mark.slow
-async def test_a_cancelled_job_stops_and_resumes_to_the_same_bytes(
-    sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path
-) -> None:
-    backend = LocalBackend(tmp_path / "runs", sandbox)
-    job = long_job(trainee_dir, "cancelled")
-    handle = backend.submit(job, some_datums())
-    await step_of(RunDir(handle.run_dir), 3)
-    backend.cancel(handle)
-    status = await backend.wait(handle)
-    assert status.state is JobState.CANCELLED
-    assert 3 <= status.step < status.total_steps
-    with pytest.raises(ConfigurationError, match="cancelled"):
-        adapter_files(status)
-    assert backend.submit(job, some_datums()) == handle
-    status = await backend.wait(handle)
-    assert status.state is JobState.SUCCEEDED, status.error
-    assert adapter_files(status) == unbroken(tmp_path / "whole", job)
-
-
 async def lost_again_and_again(backend: LocalBackend, job: TrainJob, most: int) -> JobStatus:
     """Submit a job, as its campaign does, until it is no longer lost."""
     for _ in range(most):

@@ -41,6 +41,8 @@ async def run(job: Submission, errand: Errand) -> bool:
     beating = asyncio.create_task(_beat(job))
     try:
         await attempt(job, default_sandbox(), errand.limits, errand.environment)
+    except PawlError as error:  # trying again would find the same machine
+        job.run.fail(f"The trainer could not be started: {error}")
     finally:
         beating.cancel()
         with suppress(asyncio.CancelledError):

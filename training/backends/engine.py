@@ -25,7 +25,7 @@ from ...core.artifacts import write_durably
 from ...core.faults import point
 from ...safety.sandbox import Limits
 from ...safety.telemetry.jobs import job_environment
-from ..attempt import default_limits
+from ..attempt import DEATHS, default_limits
 from ..backend import JobHandle, wait_for
 from ..contained import Errand
 from ..datums import Datum
@@ -82,6 +82,12 @@ class Ticket(BaseModel):
     """How many times it was given to the engine."""
     number: str | None = None
     """What the engine calls it; none where the controller died before it was told."""
+    starts: int = 0
+    """The job's attempts when it was given to the engine,"""
+    ends: int = 0
+    """and those of them whose end was seen."""
+    idle: int = 0
+    """How often in a row the engine had ended it before an attempt began."""
 
 
 class EngineBackend:
@@ -168,8 +174,10 @@ class EngineBackend:
             self._start(job, Ticket(count=1))
         elif ticket.number is None:  # the controller died in the middle: the same once more
             self._start(job, ticket)
-        elif status.state.finished or not self._has(ticket.number):
+        elif status.state.finished:
             self._start(job, Ticket(count=ticket.count + 1))
+        else:
+            self._go_on(job, ticket, self.engine.state(ticket.number))
         return handle
 
     async def wait(self, handle: JobHandle, on_progress: Callable[[JobStatus], None] | None = None) -> JobStatus:
@@ -179,19 +187,41 @@ class EngineBackend:
     def _told(self, job: Submission) -> JobStatus:
         return job.status(self.limits.cpu_seconds)
 
-    def _has(self, number: str) -> bool:
-        return self.engine.state(number) in (EngineState.QUEUED, EngineState.RUNNING)
+    def _go_on(self, job: Submission, last: Ticket, state: EngineState) -> None:
+        """Give a job that isn't finished to the engine once more, unless it has it, or nothing ever comes of it."""
+        if state in (EngineState.QUEUED, EngineState.RUNNING):
+            return
+        record = job.record()
+        began, seen = record.starts > last.starts, record.ends > last.ends
+        idle = last.idle + 1 if state is EngineState.ENDED and not began else 0
+        if began and not seen:  # what kept the record died with its trainer
+            record = record.died(job.run.last_step())
+            job.write(record)
+        if idle >= DEATHS:
+            job.run.fail(
+                f"The engine ended the job {DEATHS} times before a trainer was started; its log of {last.number} may "
+                f"say why. Expected there: Pawl, the run dir {job.run.path}, and a sandbox (`pawl doctor`)."
+            )
+        elif record.deaths >= DEATHS:
+            job.run.fail(
+                f"The trainer was lost with its machine {DEATHS} times in a row without finishing another step. The "
+                f"engine's log of {last.number} may say why; where memory ran out, give it more, or smaller batches."
+            )
+        else:
+            self._start(job, Ticket(count=last.count + 1, idle=idle))
 
     def _beats(self, job: Submission) -> bool:
         return job.seconds_since_beat() < self._stale
 
     def _start(self, job: Submission, ticket: Ticket) -> None:
         """Give the job to the engine; the ticket is written first, so that no start is forgotten."""
+        record = job.record()
+        ticket = ticket.model_copy(update={"starts": record.starts, "ends": record.ends})
         self._keep(job, ticket)
         point("training.ticket")
         errand = Errand(limits=self.limits, environment=job_environment(job.id))
         argv = ("-P", "-m", "pawl.training.contained", str(job.run.path), errand.model_dump_json())
-        number = self.engine.start(f"{job.id}-{ticket.count}", argv, job.record().job)
+        number = self.engine.start(f"{job.id}-{ticket.count}", argv, record.job)
         point("training.started")
         self._keep(job, ticket.model_copy(update={"number": number}))
 

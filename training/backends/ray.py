@@ -12,6 +12,7 @@ needs Pawl at the same version under `python`. Where the cluster asks for a toke
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,9 +60,10 @@ class RayEngine:
         try:
             return str(self._ask("submit a job", lambda client: client.submit_job(**arguments)))
         except BackendUnavailable:
-            if self.state(name) is EngineState.UNKNOWN:
-                raise
-            return name  # it has this one: the controller died before it wrote that down
+            with suppress(BackendUnavailable):
+                if self.state(name) is not EngineState.UNKNOWN:  # the controller died before it wrote that down
+                    return name
+            raise
 
     def state(self, number: str) -> EngineState:
         """See `Engine.state`."""
@@ -93,10 +95,10 @@ class RayEngine:
         try:
             return self._threads.submit(asked).result(ANSWER_SECONDS)
         except (RuntimeError, OSError, ValueError, TimeoutError) as error:  # requests' errors are OSErrors
-            said = str(error).strip().splitlines()
+            said = (str(error).strip().splitlines() or ["no answer"])[-1].rstrip(". ")
             raise BackendUnavailable(
-                f"Ray at {self._address or 'its default address'} didn't {what}: {said[-1] if said else 'no answer'}. "
-                f"Check the address of its dashboard ({type(error).__name__}), and that this process has its token."
+                f"Ray at {self._address or 'its default address'} didn't {what}: {said}. Check the address of its "
+                f"dashboard ({type(error).__name__}), and that this process has its token."
             ) from error
 
 
