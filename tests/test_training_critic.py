@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pawl.core import ConfigurationError
-from pawl.training import PPO, Datum, JobState, RunDir, TrainJob
+from pawl.safety import default_sandbox
+from pawl.training import PPO, Datum, JobState, LocalBackend, RunDir, TrainJob, adapter_files
 from pawl.training.critic import Critic, value_loss
 from pawl.training.critic_files import critic_files
 from pawl.training.learner import Learner
@@ -184,6 +185,20 @@ def test_the_head_is_saved_beside_the_adapter_and_in_the_checkpoints(trainee_dir
     again = make_run(tmp_path / "again", ppo_job(trainee_dir), with_rewards())
     train(again)
     assert critic_files(again.path) == critic_files(run.path)
+
+
+@pytest.mark.slow
+async def test_a_job_in_the_sandbox_goes_on_from_a_head_and_leaves_one(trainee_dir: Path, tmp_path: Path) -> None:
+    head = trained_head(trainee_dir, tmp_path / "head")
+    backend = LocalBackend(tmp_path / "runs", default_sandbox())
+    job = ppo_job(trainee_dir, init_critic=head)
+    handle = backend.submit(job, with_rewards())
+    status = await backend.wait(handle)
+    assert status.error is None
+    assert sorted(adapter_files(status)) == ["adapter_config.json", "adapter_model.safetensors"]
+    whole = make_run(tmp_path, job, with_rewards())
+    train(whole)
+    assert critic_files(handle.run_dir) == critic_files(whole.path)
 
 
 def trained_head(trainee_dir: Path, folder: Path) -> Path:
