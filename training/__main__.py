@@ -37,7 +37,9 @@ def main(arguments: list[str]) -> int:
                 job = run.job()
                 gc.disable()  # a fifth of what the import takes would go into looking for garbage in it
                 with spans.span(JobSpan.IMPORT):  # torch takes seconds to import, and a finished job needs none of it
-                    if job.environment is not None:
+                    if job.processes > 1:
+                        from .distributed import train_ranks as train
+                    elif job.environment is not None:
                         from .grpo import train
                     elif job.objective.kind.supervised:
                         from .supervised.train import train
