@@ -1,5 +1,6 @@
 """A round as a row: what was pulled and why, what came of it, what it cost."""
 
+from ..nodes.decision import Decision
 from ..nodes.rounds import RoundRow
 
 HEADINGS = ("round", "lever", "why", "candidate", "target", "races", "approval", "live", "tokens", "CPU s")
@@ -16,7 +17,7 @@ def round_row(row: RoundRow) -> list[str]:
     return [
         str(row.round),
         row.decision.lever.value,
-        row.decision.reason,
+        _why(row.decision),
         f"{row.candidate.version[:8]} {row.candidate.operator}" if row.candidate is not None else "none",
         before_after,
         ", ".join(f"{race.race.value} {race.outcome.value}" for race in row.races) or "-",
@@ -25,3 +26,11 @@ def round_row(row: RoundRow) -> list[str]:
         f"{row.usage.tokens:,}",
         f"{row.usage.cpu_seconds:.0f}",
     ]
+
+
+def _why(decision: Decision) -> str:
+    """The reason of a decision, and where it set the written rule's objective aside, the reason for that."""
+    if decision.objective is None or decision.default_objective is None:
+        return decision.reason
+    named, rule = decision.objective.kind, decision.default_objective.kind
+    return f"{decision.reason} Objective {named}, where the rule says {rule}: {decision.objective_reason}"

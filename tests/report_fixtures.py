@@ -150,6 +150,8 @@ def _round(
             lever=lever,
             diagnosis=Diagnosis.SPREAD,
             objective=Objective.GROUP_RELATIVE if lever is Lever.WEIGHTS else None,
+            objective_reason=text if lever is Lever.WEIGHTS else "",
+            default_objective=Objective.ENTROPIC if lever is Lever.WEIGHTS else None,
             reason=text,
             evidence=[text, "1f" * 32],
             expected_gain=0.04,

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pawl.cli.main import app
+from pawl.cli.rounds import HEADINGS, round_row
 from pawl.core import ConfigurationError, NotFound
 from pawl.evals.labels import LabelsTask
 from pawl.graph.report import CampaignReport, gather, render
@@ -121,6 +122,16 @@ def test_a_finished_campaign_tells_what_the_reveal_opened(tmp_path: Path):
     assert "guard:" in parsed.text
     assert f"pawl rollback {report.campaign.task}/live --as NAME --reason TEXT" in parsed.text
     assert len(parsed.named("svg")) == 4
+
+
+def test_an_objective_that_was_argued_for_stands_beside_the_rules(tmp_path: Path):
+    report = gather(plant(tmp_path, rounds=2, text="since so it is"), CAMPAIGN, METRIC)
+    assert (
+        "group_relative (by the written rule it would be entropic): since so it is" in check_whole(render(report)).text
+    )
+    said = round_row(report.rounds[1].row)
+    assert "Objective group_relative, where the rule says entropic: since so it is" in said[HEADINGS.index("why")]
+    assert "Objective" not in round_row(report.rounds[0].row)[HEADINGS.index("why")]
 
 
 @pytest.mark.parametrize("status", [Status.RUNNING, Status.FAILED, Status.STOPPED, Status.PARKED])
