@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import answers, campaigns, costs, health, kernel, report, running, train
+from . import answers, campaigns, costs, health, kernel, report, running, serve, train
 
 app = typer.Typer(
     name="pawl",
@@ -33,6 +33,7 @@ app.command()(campaigns.stop)
 app.command()(campaigns.go)
 app.add_typer(kernel.app, name="kernel")
 app.add_typer(train.app, name="train")
+app.command()(serve.serve)
 app.command()(health.tasks)
 app.command()(health.doctor)
 

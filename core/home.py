@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .digest import digest_bytes
 from .errors import HomeDamaged
 
 
@@ -56,8 +57,12 @@ class Home:
 
     @property
     def adapters(self) -> Path:
-        """Adapters as files, by digest, for the model server and the trainer."""
+        """Adapters as files, by digest, that training goes on from; below them, those that servers read."""
         return self.root / "adapters"
+
+    def served(self, server: str) -> Path:
+        """Adapters as files, by digest, that one model server reads."""
+        return self.adapters / "served" / digest_bytes(server.encode())[:12]
 
     @property
     def judge(self) -> Path:

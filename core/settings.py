@@ -23,7 +23,12 @@ class Settings(BaseSettings):
     model_api_key: SecretStr | None = None
     """Key for `model_url`. Held by the controller alone; sandboxes and the judge never see it."""
     model_dir: Path | None = None
-    """Folder of a Hugging Face causal LM that the local server serves instead of the built-in one."""
+    """Folder of a Hugging Face causal LM that the local server serves instead of the built-in one. With `model_url`:
+    the base model that is served there, for the trainer; without it the weights lever is out of reach there."""
+    vllm: Path | None = None
+    """vLLM's executable, or the environment that it is in, for `pawl serve`."""
+    adapter_slots: int = Field(default=4, ge=2)
+    """Adapters that the model server keeps loaded; vLLM's `--max-loras`. At least allowed staleness + 2."""
     cache: Path = Path.home() / ".cache" / "pawl"
     """Converted base models and downloads, shared between homes."""
     threads: int = Field(default=2, ge=1)

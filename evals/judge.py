@@ -92,6 +92,7 @@ class Judge:
             api_key=SecretStr(self._setup.token),
             base_model=self._setup.base_model,
             is_local=self._setup.is_local,
+            is_vllm=self._setup.is_vllm,
             timeout_seconds=self._setup.timeout_seconds,
         )
 

@@ -106,6 +106,7 @@ class JudgeClient:
             token=relay.token,
             base_model=self._endpoint.base_model,
             is_local=self._endpoint.is_local,
+            is_vllm=self._endpoint.is_vllm,
             timeout_seconds=self._endpoint.timeout_seconds,
             workers=self._settings.workers,
             sealed_seed=self._sealed_seed,

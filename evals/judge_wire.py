@@ -22,6 +22,7 @@ class JudgeSetup(_Frozen):
     """Short-lived bearer token of that relay."""
     base_model: str
     is_local: bool
+    is_vllm: bool = False
     timeout_seconds: float
     workers: int
     sealed_seed: int | None = None

@@ -138,6 +138,7 @@ class LocalFactory:
         """Open everything; the local model server outlives this context, the judge does not."""
         from ..evals.judge_client import JudgeClient
         from ..serving.adapters import AdapterPublisher
+        from .parity import Parity
 
         async with AsyncExitStack() as stack:
             sandbox = self.sandbox()
@@ -155,10 +156,16 @@ class LocalFactory:
             sealed_seed = self._sealed_seed if rules.sealed_seed is None else rules.sealed_seed
             judge = JudgeClient(home, settings, endpoint, sealed_seed=sealed_seed)
             stack.push_async_callback(judge.close)
-            publisher = AdapterPublisher(endpoint, store.artifacts, home.adapters) if endpoint.is_local else None
+            training = await self._training(home, settings, sandbox, endpoint)
+            publisher = parity = None
+            if training is not None:
+                folder = home.served("" if endpoint.is_local else endpoint.base_url)
+                publisher = AdapterPublisher(endpoint, store.artifacts, folder, settings.adapter_slots)
+                parity = Parity(publisher, sandbox, training[1], rules.training, home, settings)
+                if not endpoint.is_local:  # before anything is spent
+                    await parity.check(self._progress)
             policy = _Policy(lambda: self.endpoint(home, settings), endpoint, judge, publisher)
             await stack.enter_async_context(policy.kept())
-            trainer, base = await self._training(home, settings, sandbox, endpoint)
             yield Services(
                 artifacts=store.artifacts,
                 registry=store.registry,
@@ -184,24 +191,37 @@ class LocalFactory:
                 editor=self.editor(endpoint),
                 judge=judge,
                 live_versions=store.live_versions,
-                trainer=trainer,
-                training_base=base,
+                trainer=training[0] if training is not None else None,
+                training_base=training[1] if training is not None else None,
                 publisher=publisher,
+                parity=parity.check if parity is not None else None,
                 base_model=endpoint.base_model,
                 capable=not endpoint.is_local,
             )
 
     async def _training(
         self, home: Home, settings: Settings, sandbox: Sandbox, endpoint: Endpoint
-    ) -> "tuple[TrainerBackend | None, TrainingBase | None]":
-        if not endpoint.is_local:
-            return None, None
-        from ..serving.weights import base_model
-        from ..training.backend import LocalBackend
+    ) -> "tuple[TrainerBackend, TrainingBase] | None":
+        """Who trains, and from what; none where nobody knows the weights that the endpoint serves."""
+        if not endpoint.is_local and settings.model_dir is None:
+            return None
+        from ..serving.weights import base_model, check_model
+        from ..training.backends import LocalBackend
+        from .parity import fingerprint
 
-        files = await asyncio.to_thread(base_model, settings)
+        if endpoint.is_local:
+            files = await asyncio.to_thread(base_model, settings)
+            folder, digest = files.path, files.digest
+        else:
+            assert settings.model_dir is not None
+            folder = check_model(settings.model_dir)
+            digest = fingerprint(folder)
         base = TrainingBase(
-            model_dir=str(files.path), model_name=files.name, adapters=str(home.adapters), threads=settings.threads
+            model_dir=str(folder),
+            model_name=endpoint.base_model,
+            adapters=str(home.adapters),
+            threads=settings.threads,
+            digest=digest,
         )
         return LocalBackend(home.runs, sandbox), base
 
@@ -221,13 +241,15 @@ class _Policy:
         self._publisher = publisher
         self.endpoint = endpoint
 
-    async def serving(self, version: Version) -> Endpoint:
-        """The endpoint, with the version's adapter loaded; a local server that died is started again."""
+    @asynccontextmanager
+    async def serving(self, version: Version) -> AsyncGenerator[Endpoint]:
+        """The endpoint, with the version's adapter leased; a local server that died is started again."""
         if self.endpoint.is_local:
             await self._refresh()
-        if version.adapter is not None and self._publisher is not None:
-            await self._publisher.publish(version.adapter)
-        return self.endpoint
+        async with AsyncExitStack() as stack:
+            if version.adapter is not None and self._publisher is not None:
+                await stack.enter_async_context(self._publisher.leased(version.adapter))
+            yield self.endpoint
 
     @asynccontextmanager
     async def kept(self) -> AsyncGenerator[None]:
@@ -253,6 +275,7 @@ class _Policy:
             self._judge.use(endpoint)
             if self._publisher is not None:
                 self._publisher.endpoint = endpoint
+                await self._publisher.restore()
 
 
 def _rollouts(
@@ -272,17 +295,17 @@ def _rollouts(
         items: Sequence[tuple[Item, int]],
         on_done: Callable[[Trajectory], None] | None = None,
     ) -> list[Trajectory]:
-        endpoint = await policy.serving(version)
         rollouts = [rollout_of(version, task, item, seed) for item, seed in items]
-        return await run_rollouts(
-            rollouts,
-            store=store.artifacts,
-            endpoint=endpoint,
-            sandbox=sandbox,
-            work=work,
-            limits=timed_limits(bill),
-            on_done=on_done,
-            spending=current_spending(),
-        )
+        async with policy.serving(version) as endpoint:
+            return await run_rollouts(
+                rollouts,
+                store=store.artifacts,
+                endpoint=endpoint,
+                sandbox=sandbox,
+                work=work,
+                limits=timed_limits(bill),
+                on_done=on_done,
+                spending=current_spending(),
+            )
 
     return roll_out

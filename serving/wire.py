@@ -6,7 +6,7 @@ Fields that it doesn't know are ignored, as vLLM does, but for those that would 
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -27,7 +27,7 @@ class StructuredOutputs(BaseModel):
 
 class _Body(BaseModel):
     model: str
-    temperature: float = Field(default=1.0, ge=0.0, le=100.0)
+    temperature: float = Field(default=1.0, ge=0.0, le=2.0)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     n: int = Field(default=1, ge=1, le=256)
     seed: int | None = None
@@ -86,6 +86,14 @@ class CompletionBody(_Body):
     max_tokens: int | None = Field(default=16, ge=0)
     logprobs: int | None = Field(default=None, ge=0, le=20)
     echo: bool = False
+    allowed_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=4096)] | None = None
+    """What the one token that is asked for is drawn from."""
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.allowed_token_ids is not None and (self.max_tokens != 1 or self.structured_outputs is not None):
+            raise ValueError("'allowed_token_ids' is served for max_tokens=1 and without structured_outputs")
+        return self
 
     def prompts(self, encode: Callable[[str], tuple[int, ...]]) -> list[tuple[int, ...]]:
         """Token ids of each prompt."""

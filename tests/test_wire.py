@@ -2,7 +2,7 @@
 
 By default it runs against the local server over a tiny model. PAWL_TEST_BASE_URL (with /v1) names another;
 PAWL_TEST_API_KEY its key, PAWL_TEST_MODEL its model, PAWL_TEST_ADAPTER a LoRA folder that the server can read.
-A vLLM needs `--enable-lora --logprobs-mode processed_logprobs` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.
+`pawl serve --vllm PATH` starts a vLLM as it must be; `make test-vllm` does so and runs this against it.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from pawl.core import Sampling
 from pawl.serving.adapters import serving_models
 from pawl.serving.chat import openai_client, policy_chat
+from pawl.serving.parity import LIMIT, difference
 from pawl.serving.policy import Endpoint
 
 from .model_fixtures import smollm2, tiny_adapters, tiny_home, tiny_model_dir, tiny_server
@@ -113,7 +114,7 @@ async def test_a_choice_is_drawn_from_its_labels_alone_and_their_masses_add_up(
                 endpoint.base_model,
                 "Answer with one letter: ",
                 max_tokens=4,
-                temperature=3.0,
+                temperature=2.0,
                 seed=seed,
                 extra={"structured_outputs": {"choice": labels}},
             )
@@ -129,6 +130,36 @@ async def test_a_choice_is_drawn_from_its_labels_alone_and_their_masses_add_up(
     assert len(masses) > 1
     assert sum(masses.values()) <= 1 + 1e-3
     if len(masses) == len(labels):
+        assert sum(masses.values()) == pytest.approx(1, abs=1e-3)
+
+
+async def test_a_token_is_drawn_from_those_allowed_alone_and_their_masses_add_up(
+    client: AsyncOpenAI, endpoint: Endpoint
+) -> None:
+    """How a choice among labels of one token each is asked for where a server would mask by a grammar."""
+    labels = [" A", " B", " C"]
+    told = await complete(client, endpoint.base_model, labels, max_tokens=1, extra={"add_special_tokens": False})
+    tokens = [token for choice in told.choices for token in choice.prompt_token_ids]
+    assert len(tokens) == 3
+    replies = await asyncio.gather(
+        *[
+            complete(
+                client,
+                endpoint.base_model,
+                "Answer with one letter:",
+                max_tokens=1,
+                temperature=2.0,
+                seed=seed,
+                extra={"allowed_token_ids": tokens},
+            )
+            for seed in range(64)
+        ]
+    )
+    masses = {reply.choices[0].token_ids[0]: math.exp(reply.choices[0].logprobs.token_logprobs[0]) for reply in replies}
+    assert len(masses) > 1
+    assert set(masses) <= set(tokens)
+    assert sum(masses.values()) <= 1 + 1e-3
+    if len(masses) == len(tokens):
         assert sum(masses.values()) == pytest.approx(1, abs=1e-3)
 
 
@@ -156,7 +187,7 @@ async def test_scores_of_a_prompt_agree_with_what_was_drawn(client: AsyncOpenAI,
     scores = [
         place[str(t)]["logprob"] for place, t in zip(given[-len(drawn.token_ids) :], drawn.token_ids, strict=True)
     ]
-    assert scores == pytest.approx(drawn.logprobs.token_logprobs, abs=0.05)
+    assert difference(scores, drawn.logprobs.token_logprobs).mean <= LIMIT
 
 
 async def test_several_prompts_and_several_answers_come_in_order(client: AsyncOpenAI, endpoint: Endpoint) -> None:
@@ -216,10 +247,13 @@ async def test_an_adapter_is_loaded_answers_and_goes(client: AsyncOpenAI, endpoi
     [
         ({"model": "no-such-model"}, openai.NotFoundError),
         ({"temperature": -1.0}, openai.BadRequestError),
+        ({"temperature": 2.5}, openai.BadRequestError),
         ({"top_p": 2.0}, openai.BadRequestError),
         ({"max_tokens": -3}, openai.BadRequestError),
         ({"prompt": "word " * 20_000}, openai.BadRequestError),
         ({"extra_body": {"structured_outputs": {"choice": []}}}, openai.BadRequestError),
+        ({"max_tokens": 1, "extra_body": {"allowed_token_ids": []}}, openai.BadRequestError),
+        ({"max_tokens": 1, "extra_body": {"allowed_token_ids": [10**8]}}, openai.BadRequestError),
     ],
 )
 async def test_bad_requests_are_told_so(
