@@ -107,7 +107,7 @@ def test_the_head_learns_from_job_to_job_what_a_state_is_worth(trainee_dir: Path
     worth: dict[int, float] = {}
     for label in FIRST:
         [only] = pack([make_datum([3, 4, label, 5, 110], [4], allowed=SECOND)], 64)
-        worth[label] = float(head(learner.base(only, learner.trunk(only)).states))
+        worth[label] = float(head(learner.base(only, learner.trunk(only)).states).detach())
     assert worth.pop(102) > max(worth.values()) + 0.5
 
 
