@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,19 @@ async def until(backend: TrainerBackend, handle: JobHandle, state: JobState) -> 
     raise AssertionError(f"not {state} in time: {backend.poll(handle)}")
 
 
+def processes_with(*arguments: str) -> list[int]:
+    """Python processes that were started with all of these arguments."""
+    found: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            argv = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if "python" in argv[0] and set(arguments) <= set(argv):
+            found.append(int(path.parent.name))
+    return found
+
+
 @pytest.mark.usefixtures("torch_settings")
 async def test_a_job_is_submitted_attached_to_cancelled_and_resumed_to_the_same_bytes(
     make: Made, tmp_path: Path, trainee_dir: Path
@@ -190,6 +204,36 @@ async def test_a_job_is_lost_where_its_engine_has_none_and_the_beat_has_stopped_
     assert (record.starts, record.ends) == (2, 1), "nobody saw the first one's end"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("torch_settings")
+async def test_a_job_that_ray_says_has_ended_goes_on_under_a_new_submission_to_the_same_bytes(
+    ray_address: str, tmp_path: Path, trainee_dir: Path
+) -> None:
+    from ray.job_submission import JobSubmissionClient
+
+    from pawl.training.loop import train
+
+    backend = RayBackend(tmp_path / "runs", ray_address, python=sys.executable, stale_seconds=STALE)
+    job = make_job(trainee_dir, "killed", epochs=16)
+    handle = backend.submit(job, some_datums())
+    met = await step_of(RunDir(handle.run_dir), 3)
+    [launcher] = processes_with("pawl.training.contained", str(handle.run_dir))
+    os.kill(launcher, signal.SIGKILL)
+    status = await until(backend, handle, JobState.LOST)
+    assert met.step <= status.step < 48
+    assert not processes_with("pawl.training", str(handle.run_dir)), "the sandbox dies with what started it"
+    again = RayBackend(tmp_path / "runs", ray_address, python=sys.executable, stale_seconds=STALE)
+    again.submit(job, some_datums())
+    status = await again.wait(handle)
+    assert status.state is JobState.SUCCEEDED, status.error
+    told = {each.submission_id: each.status for each in JobSubmissionClient(ray_address).list_jobs()}
+    assert told["killed-1"] == "FAILED"
+    assert told["killed-2"] in ("RUNNING", "SUCCEEDED")  # Ray looks now and then
+    whole = make_run(tmp_path / "whole", job, some_datums())
+    train(whole)
+    assert adapter_files(status) == adapter_bytes(whole)
+
+
 async def test_a_queued_job_waits_is_ended_by_its_engine_and_can_be_submitted_again(
     tmp_path: Path, trainee_dir: Path
 ) -> None:
@@ -201,6 +245,9 @@ async def test_a_queued_job_waits_is_ended_by_its_engine_and_can_be_submitted_ag
     assert (backend.poll(handle).state, engine.jobs) == (JobState.CANCELLED, {})
     backend.submit(make_job(trainee_dir, "queued"), some_datums())
     assert (backend.poll(handle).state, list(engine.jobs)) == (JobState.PENDING, ["queued-2"])
+    engine.away = True
+    backend.cancel(handle)
+    assert (handle.run_dir / "cancel").exists(), "for when it begins"
 
 
 async def test_a_submission_that_was_cut_short_starts_one_job_and_an_engine_that_is_away_is_no_end(

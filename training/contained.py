@@ -53,7 +53,8 @@ async def run(job: Submission, errand: Errand) -> bool:
 
 async def _beat(job: Submission) -> None:
     while True:
-        job.beat()
+        with suppress(OSError):  # a full disk ends no job
+            job.beat()
         await asyncio.sleep(BEAT_SECONDS)
 
 

@@ -14,6 +14,7 @@ next `submit`, as another of the engine's jobs.
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -228,7 +229,8 @@ class EngineBackend:
     def _end(self, job: Submission) -> None:
         ticket = self._ticket(job)
         if ticket is not None and ticket.number is not None:
-            self.engine.stop(ticket.number)
+            with suppress(BackendUnavailable):  # the request to stop is in its run dir, for when it begins
+                self.engine.stop(ticket.number)
 
     def _heard_of(self, job: Submission) -> EngineState:
         """What the engine said a moment ago; one that can't be reached trains nothing that anybody could tell."""
