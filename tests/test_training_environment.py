@@ -8,12 +8,14 @@ import pytest
 
 from pawl.core import ConfigurationError
 from pawl.safety.sandbox import default_sandbox
+from pawl.serving.weights import BaseModelFiles
 from pawl.training import JobState, LocalBackend, Objective, RunDir, TrainJob, adapter_files
 from pawl.training.environment import EnvironmentSpec
 from pawl.training.grpo import played, train
+from pawl.training.supervised.train import train as clone
 
-from .model_fixtures import smollm2, tiny_model_dir
-from .training_fixtures import adapter_bytes, make_job, make_run, torch_settings
+from .model_fixtures import save_tiny_model, smollm2, tiny_model_dir
+from .training_fixtures import adapter_bytes, make_datum, make_job, make_run, torch_settings
 
 __all__ = ["smollm2", "tiny_model_dir", "torch_settings"]
 pytestmark = pytest.mark.usefixtures("torch_settings")
@@ -115,6 +117,50 @@ async def test_the_sandbox_gives_a_job_its_environments_code(tiny_model_dir: Pat
     alone = make_run(tmp_path / "alone", job, [])
     train(alone)
     assert adapter_files(status) == adapter_bytes(alone)
+
+
+@pytest.mark.slow
+def test_a_tool_that_the_policy_calls_is_run_and_its_answer_paid(
+    smollm2: BaseModelFiles, code: Path, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = tmp_path / "base"
+    save_tiny_model(base, smollm2.path, spread=0.5)  # wide enough for its output layer to be sure of a token
+    model = AutoModelForCausalLM.from_pretrained(base)
+    torch.nn.init.normal_(
+        model.get_input_embeddings().weight.data[2], std=0.5
+    )  # the end of a turn pads, so its row is 0
+    model.save_pretrained(base)
+    names: dict[str, type] = {}
+    exec(CODE, names)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = (code / "tools.jinja").read_text()
+    datums = []
+    for row in ROWS:
+        messages = [{"role": "user", "content": f"{row['prompt']} The word is on the wall."}]
+        prompt = tokenizer.apply_chat_template(
+            messages, tools=[names["Door"]().read_wall], add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
+        call = '<tool_call>\n{"name": "read_wall", "arguments": {}}\n</tool_call><|im_end|>'
+        ids = tokenizer(call, add_special_tokens=False)["input_ids"]
+        datums.append(make_datum([*prompt, *ids], range(len(prompt), len(prompt) + len(ids))))
+    shown = make_run(
+        tmp_path,
+        make_job(base, "shown", objective=Objective.BEST_OF_N, epochs=100, learning_rate=5e-3, rank=32, alpha=64.0),
+        datums,
+    )
+    status = clone(shown)
+    assert status.metrics["loss"] < 0.05, status.metrics
+    job = job_of(
+        base, code, "played", init_adapter=status.adapter, rank=32, alpha=64.0, learning_rate=1e-6, steps=1,
+        max_tokens=80, temperature=0.2, pack_tokens=80,
+    )  # fmt: skip
+    played_once = train(make_run(tmp_path, job, []))
+    assert played_once.metrics["rewards.Door.mean"] > 0.5
+    assert played_once.metrics["tools.call_frequency"] >= 1.0
+    assert played_once.metrics["tools.failure_frequency"] < 0.5
 
 
 def test_every_row_is_played_before_one_is_played_again(tiny_model_dir: Path, code: Path) -> None:
