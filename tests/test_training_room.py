@@ -28,12 +28,8 @@ mount -t tmpfs -o size=$2k disk "$1/disk"
 cp -r "$1/run/." "$1/disk"
 { set +e; "$3" -P -m pawl.training "$1/disk" 2> "$1/said"; echo $? > "$1/status"; set -e; }
 cp -r "$1/disk/." "$1/found"
-mount -o remount,size=64m "$1/disk"
-rm "$1/disk/status.json"
-"$3" -P -m pawl.training "$1/disk"
-cp -r "$1/disk/." "$1/resumed"
 """
-"""In mounts of its own: a trainer on a small disk, and once more when there is room."""
+"""In mounts of its own: a trainer on a small disk, whose content is kept."""
 
 
 def can_mount() -> bool:
@@ -51,7 +47,7 @@ def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_last_one_whole_and_a_jo
     whole = make_run(tmp_path / "whole", job, some_datums())
     train(whole)
     make_run(tmp_path, job, some_datums())
-    for name in ("disk", "found", "resumed"):
+    for name in ("disk", "found"):
         (tmp_path / name).mkdir()
     each = sum(path.stat().st_size for path in (whole.path / "step_9").rglob("*")) // 1024
     size = int(2.5 * each) + 64  # two checkpoints are kept while a third is written
@@ -76,9 +72,9 @@ def test_a_disk_that_fills_up_in_a_checkpoint_leaves_the_last_one_whole_and_a_jo
     last = found.last_checkpoint()
     assert last is not None
     assert last[1].step == 2
-    resumed = RunDir(tmp_path / "resumed")
-    assert adapter_bytes(resumed) == adapter_bytes(whole)
-    assert (resumed.path / "metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
+    train(found)  # where there is room
+    assert adapter_bytes(found) == adapter_bytes(whole)
+    assert (found.path / "metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.slow
