@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM ?= .venv-vllm
 DEMO_HOME ?= .pawl-demo
 DEMO_SEED ?= 7
 
-.PHONY: demo test check slow bench clean
+.PHONY: demo test test-vllm check slow bench clean
 
 demo: $(VENV)/.local
 	rm -rf $(DEMO_HOME)
@@ -17,6 +18,10 @@ test: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+test-vllm: $(VENV)/.dev
+	$(BIN)/pawl serve --build-vllm-cpu $(VLLM)
+	PAWL_VLLM=$(abspath $(VLLM)) $(BIN)/python -m pytest -m vllm tests/vllm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -45,4 +50,4 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.local
 
 clean:
-	rm -rf $(VENV) $(DEMO_HOME) .pawl
+	rm -rf $(VENV) $(VLLM) $(DEMO_HOME) .pawl
