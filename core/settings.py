@@ -31,6 +31,11 @@ class Settings(BaseSettings):
     """Adapters that the model server keeps loaded; vLLM's `--max-loras`. At least allowed staleness + 2."""
     cache: Path = Path.home() / ".cache" / "pawl"
     """Converted base models and downloads, shared between homes."""
+    ray_address: str | None = None
+    """Dashboard of the Ray cluster that trains (http://HOST:8265), where every machine sees the home at its path; none
+    trains on this machine."""
+    ray_gpus: float = Field(default=0.0, ge=0)
+    """GPUs that Ray is asked for, for each process of a training job."""
     threads: int = Field(default=2, ge=1)
     """CPU threads that the local model and the trainer may use."""
     workers: int = Field(default=2, ge=1)

@@ -206,7 +206,7 @@ class LocalFactory:
         if not endpoint.is_local and settings.model_dir is None:
             return None
         from ..serving.weights import base_model, check_model
-        from ..training.backends import LocalBackend
+        from ..training.backends import LocalBackend, RayBackend
         from .parity import fingerprint
 
         if endpoint.is_local:
@@ -223,6 +223,8 @@ class LocalFactory:
             threads=settings.threads,
             digest=digest,
         )
+        if settings.ray_address is not None:
+            return RayBackend(home.runs, settings.ray_address, gpus=settings.ray_gpus), base
         return LocalBackend(home.runs, sandbox), base
 
 
