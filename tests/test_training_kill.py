@@ -13,7 +13,7 @@ import pytest
 from pawl.training import PPO, Anchor, Entropic, GroupRelative, JobState, LossSettings, RunDir
 from pawl.training.objectives import PolicyGradient
 
-from .training_fixtures import adapter_bytes, make_job, make_run, some_datums, trainee_dir
+from .training_fixtures import adapter_bytes, make_job, make_run, save_tiny, some_datums, trainee_dir
 
 __all__ = ["trainee_dir"]
 
@@ -40,18 +40,20 @@ def train() -> Iterator[Train]:
 
 
 @pytest.mark.parametrize(
-    "objective",
+    ("objective", "base"),
     [
-        PPO(),
-        GroupRelative(loss=LossSettings(kl=0.1)),
-        Entropic(loss=LossSettings(anchor=Anchor.START)),
+        (PPO(), "llama"),
+        (GroupRelative(loss=LossSettings(kl=0.1)), "llama"),
+        (Entropic(loss=LossSettings(anchor=Anchor.START)), "llama"),
+        (GroupRelative(), "gpt_oss"),
     ],
-    ids=lambda objective: objective.kind.value,
+    ids=lambda value: value if isinstance(value, str) else value.kind.value,
 )
 def test_a_job_killed_again_and_again_ends_with_the_same_bytes(
-    objective: PolicyGradient, train: Train, trainee_dir: Path, tmp_path: Path
+    objective: PolicyGradient, base: str, train: Train, trainee_dir: Path, tmp_path: Path
 ) -> None:
-    job = make_job(trainee_dir, objective=objective, minibatch=6, epochs=2)
+    folder = trainee_dir if base == "llama" else save_tiny(tmp_path / base, base)
+    job = make_job(folder, objective=objective, modules="attention", minibatch=6, epochs=2)
     datums = [each.model_copy(update={"rewards": [0.1 * value for value in each.advantages]}) for each in some_datums()]
     whole, broken = make_run(tmp_path / "whole", job, datums), make_run(tmp_path / "broken", job, datums)
     assert train(whole, None) == 0

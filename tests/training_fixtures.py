@@ -17,8 +17,12 @@ def save_tiny(folder: Path, model_type: str = "llama", layers: int = 3) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
+    more = {}
+    if model_type == "gpt_oss":  # a window, sinks and experts
+        more = {"sliding_window": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
     config = AutoConfig.for_model(
         model_type,
+        **more,
         vocab_size=VOCABULARY,
         hidden_size=64,
         intermediate_size=128,
@@ -28,9 +32,13 @@ def save_tiny(folder: Path, model_type: str = "llama", layers: int = 3) -> Path:
         head_dim=16,
         max_position_embeddings=256,
         initializer_range=0.15,
-        tie_word_embeddings=True,
+        tie_word_embeddings=model_type != "gpt_oss",
     )
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config)
+    for name, value in model.named_parameters():
+        if name.endswith(("bias", "sinks")):  # which are made as zeros, or as next to nothing
+            torch.nn.init.normal_(value.data, std=0.5)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -62,6 +70,7 @@ def make_job(base: Path, name: str = "job", **changes: object) -> TrainJob:
         "layers": 2,
         "minibatch": 4,
         "precision": "float32",
+        "device": "cpu",
         "threads": 1,
     }
     loss = changes.pop("loss", None)

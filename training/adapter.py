@@ -20,6 +20,9 @@ from .job import TrainJob
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
+ATTENTION = ("k_proj", "o_proj", "q_proj", "v_proj")
+MLP = ("down_proj", "gate_proj", "up_proj")
+
 
 class AdapterSpec(BaseModel):
     """The shape of an adapter, and the base that it belongs to."""

@@ -27,6 +27,16 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+class DeviceKind(StrEnum):
+    """What the passes run on."""
+
+    AUTO = "auto"
+    """CUDA devices where the trainer sees any, else the CPU."""
+    CPU = "cpu"
+    CUDA = "cuda"
+    """Refused where there is none, rather than run for weeks."""
+
+
 class Modules(StrEnum):
     """Which linear maps of a layer a new adapter changes."""
 
@@ -67,20 +77,28 @@ class TrainJob(BaseModel):
     """Datums an optimiser step."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Precision = Precision.AUTO
+    device: DeviceKind = DeviceKind.AUTO
     threads: int = Field(default=2, ge=1)
     """Of each process."""
     processes: int = Field(default=1, ge=1, le=64)
-    """That share a step's packs between them, each with a device of its own where there are any."""
+    """That share a step's packs between them, each with the whole model."""
+    devices: int = Field(default=1, ge=1, le=64)
+    """Of each process: a model too large for one is spread over them by layers, and one at a time works."""
     pack_tokens: int = Field(default=512, ge=1)
     """Tokens a forward pass; bounds memory."""
+    recompute: bool = False
+    """Keep only what goes into each adapted layer, and run the layer again for its gradient: less memory, and half as
+    much work again."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Optimiser steps between checkpoints."""
     seed: int = 0
 
     @model_validator(mode="after")
     def _one_process(self) -> Self:
-        if self.processes > 1 and (self.objective.kind.supervised or self.environment is not None):
-            raise ValueError(f"{self.processes} processes: a supervised job, or one that plays an environment, has one")
+        most = max(self.processes, self.devices)
+        if most > 1 and (self.objective.kind.supervised or self.environment is not None):
+            what = "processes" if self.processes > 1 else "devices"
+            raise ValueError(f"{most} {what}: a supervised job, or one that plays an environment, has one")
         return self
 
     @property

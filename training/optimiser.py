@@ -77,8 +77,8 @@ class Optimiser:
         for name, value in self._named():
             self._adam.state[value] = {
                 "step": torch.tensor(float(steps)),
-                "exp_avg": tensors[f"exp_avg.{name}"],
-                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"],
+                "exp_avg": tensors[f"exp_avg.{name}"].to(value.device),
+                "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(value.device),
             }
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:

@@ -18,8 +18,12 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from ..core import ConfigurationError
 from .adapter import AdapterSpec, load_spec, save_adapter, take_weights
 from .job import TrainJob
-from .learner import new_spec, uses_bfloat16
+from .learner import new_spec
 from .optimiser import Optimiser
+from .placement import devices_of, prepare_process, uses_bfloat16
+
+NOT_BY_TRL = ("gpt_oss",)
+"""Model types that the own loop alone trains."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Policy:
     optimiser: Optimiser
     bfloat16: bool
     """Whether the passes run in bfloat16."""
+    device: torch.device
+    """Where TRL is to put the model."""
 
     def save_adapter(self, folder: Path) -> None:
         """Make a folder with the adapter."""
@@ -59,12 +65,15 @@ def load_policy(job: TrainJob) -> Policy:
     """
     if not (job.base_model_dir / "config.json").is_file():
         raise ConfigurationError(f"No base model in {job.base_model_dir}: expected a folder with config.json.")
-    torch.set_num_threads(job.threads)
-    torch.use_deterministic_algorithms(True)
-    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010  (an untyped module property)
-    torch.manual_seed(job.seed)  # the adapter's initialisation is the only draw that uses it
-    bfloat16 = uses_bfloat16(job.precision)
+    prepare_process(job)
+    device = devices_of(job)[0]
+    bfloat16 = uses_bfloat16(job.precision, device)
     config: Any = AutoConfig.from_pretrained(job.base_model_dir, local_files_only=True)
+    if config.model_type in NOT_BY_TRL:
+        raise ConfigurationError(
+            f"A base of type {config.model_type!r} isn't trained through TRL: the masks that keep one row's sequences "
+            "apart would open its sliding windows. Choose an objective with a policy gradient."
+        )
     for name, value in vars(config).items():
         if "dropout" in name and isinstance(value, float):
             setattr(config, name, 0.0)  # a resumed job must repeat an unbroken one
@@ -82,7 +91,7 @@ def load_policy(job: TrainJob) -> Policy:
     live = {name.replace(".default.", "."): value for name, value in model.named_parameters() if value.requires_grad}
     weights: dict[str, Tensor] = dict(sorted(live.items()))
     optimiser = Optimiser([(job.learning_rate, weights)], job.max_grad_norm)
-    policy = Policy(model, spec, weights, config.vocab_size, optimiser, bfloat16)
+    policy = Policy(model, spec, weights, config.vocab_size, optimiser, bfloat16, device)
     if job.init_adapter:
         take_weights(job.init_adapter, weights)
     return policy

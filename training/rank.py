@@ -13,6 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..safety.telemetry.jobs import SPANS, JobSpans
 from .loop import train
+from .placement import devices_of
 from .ranks import join, leave
 from .rundir import RunDir
 
@@ -26,8 +27,8 @@ def main(path: Path) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))  # its lock is freed when it dies
     if os.getppid() != parent:
         sys.exit(1)
-    ranks = join()
     run = RunDir(path)
+    ranks = join(devices_of(run.job())[0])
     train(run, JobSpans(run.path / SPANS, os.environ if ranks.leads else {}), ranks)
     leave(ranks)
 

@@ -64,10 +64,11 @@ class Ranks:
         if self.size == 1:
             return
         known = list(tensors)
-        flat = torch.cat([(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in known])
+        found = [(torch.zeros_like(each) if each.grad is None else each.grad).flatten() for each in known]
+        flat = torch.cat([each.to(found[0].device) for each in found])
         dist.all_reduce(flat)
         for each, part in zip(known, flat.split([each.numel() for each in known]), strict=True):
-            each.grad = part.view_as(each).clone()
+            each.grad = part.view_as(each).to(each.device, copy=True)
 
     def _names(self, own: Sequence[str]) -> list[str]:
         data = "\n".join(own).encode()
@@ -83,18 +84,20 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join() -> Ranks:
+def join(device: torch.device) -> Ranks:
     """Meet the other processes that torchrun started with this one.
 
-    Tensors of the CPU are added by gloo. Where every process has a CUDA device, that of its local rank is made its own,
-    and tensors there are added by NCCL; this way was not exercised.
+    Tensors of the CPU are added by gloo, those of CUDA devices by NCCL; the latter was not exercised.
+
+    Args:
+        device: the first of this process.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return ALONE
     backend = "gloo"
-    if torch.cuda.is_available() and torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"]):
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=WAIT)
     return Ranks(dist.get_rank(), size)

@@ -61,7 +61,7 @@ def common_arguments(course: Course, policy: Policy, steps: int) -> dict[str, An
         "seed": course.job.seed % (1 << 32),
         "bf16": policy.bfloat16,
         "fp16": False,
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": policy.device.type == "cpu",
         "gradient_checkpointing": False,
         "gradient_accumulation_steps": 1,
         "logging_steps": 1,
