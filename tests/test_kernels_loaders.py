@@ -345,6 +345,24 @@ def test_inputs_that_no_seed_decides_are_refused(tmp_path):
         load_problem(folder(tmp_path, body))
 
 
+@pytest.mark.parametrize(("start", "refused"), [("", False), ("room + ", True)], ids=["written", "read as well"])
+def test_what_memory_held_before_is_refused_only_where_the_reference_reads_it(tmp_path, start, refused):
+    body = REFERENCE.replace(
+        '    return torch.randn(rows, width, device="cuda", generator=gen)',
+        "    held = int.from_bytes(__import__('os').urandom(2))\n"
+        "    return torch.randn(rows, width, generator=gen), torch.full((rows, width), float(held))",
+    ).replace(
+        "    return torch.softmax(data, -1)",
+        f"    data, room = data\n    room.copy_({start}torch.softmax(data, -1))\n    return room",
+    )
+    if refused:
+        with pytest.raises(ConfigurationError, match=r"two draws with one seed differ in \['1'\]"):
+            load_problem(folder(tmp_path, body))
+        return
+    problem = load_problem(folder(tmp_path, body))
+    assert problem.buffers(problem.benchmark()[0]) == {"1"}
+
+
 def test_foreign_code_runs_apart_from_this_process(tmp_path):
     marker = tmp_path / "marker"
     marker.write_text("ours")
