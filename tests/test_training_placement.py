@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from pawl.core import ConfigurationError
+from pawl.safety.sandbox import Mount
 from pawl.training import JobState, RunDir, TrainJob, choices
+from pawl.training.cuda_files import cuda_environment, cuda_mounts
 from pawl.training.learner import Learner
 from pawl.training.loop import train
 from pawl.training.placement import devices_of, place
@@ -132,6 +134,21 @@ def test_a_job_that_does_not_say_runs_on_the_cpu_where_there_is_nothing_else(tra
 def test_a_supervised_job_is_not_spread(trainee_dir: Path) -> None:
     with pytest.raises(ValidationError, match="2 devices: a supervised job"):
         make_job(trainee_dir, objective="best_of_n", devices=2)
+
+
+def test_a_sandboxed_trainer_gets_the_drivers_files_only_where_its_job_asks_for_cuda(
+    trainee_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/dev/null and its like stand for them: making device files takes privileges."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    for kind in ("auto", "cpu"):
+        job = make_job(trainee_dir, device=kind)
+        assert not cuda_mounts(job)
+        assert not cuda_environment(job)
+    job = make_job(trainee_dir, device="cuda")
+    monkeypatch.setattr(Path, "glob", lambda _, pattern: map(Path, {"nvidia*": ["/dev/null", "/dev/shm"]}[pattern]))
+    assert cuda_mounts(job) == (Mount(path=Path("/dev/null"), writable=True),)
+    assert cuda_environment(job) == {"CUDA_VISIBLE_DEVICES": "2,3"}
 
 
 # --- on CUDA

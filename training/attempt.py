@@ -15,6 +15,7 @@ from pathlib import Path
 from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox, Use
 from ..safety.sandbox.trees import remove_tree
 from ..safety.sandbox.watch import share_of_memory
+from .cuda_files import cuda_environment, cuda_mounts
 from .job import JobState, JobStatus, TrainJob
 from .room import NO_ROOM
 from .submission import Submission
@@ -82,7 +83,11 @@ def command(run_dir: Path, job: TrainJob, work: Path, limits: Limits, environmen
     return Command(
         argv=(sys.executable, "-P", "-m", "pawl.training", str(run_dir)),
         work=work,
-        mounts=(Mount(path=run_dir, writable=True), *(Mount(path=path.absolute()) for path in job.reads)),
+        mounts=(
+            Mount(path=run_dir, writable=True),
+            *(Mount(path=path.absolute()) for path in job.reads),
+            *cuda_mounts(job),
+        ),
         env={
             "OMP_NUM_THREADS": str(job.threads),
             "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin at a barrier starve whoever shares the processor
@@ -90,6 +95,7 @@ def command(run_dir: Path, job: TrainJob, work: Path, limits: Limits, environmen
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
             "TQDM_DISABLE": "1",
+            **cuda_environment(job),
             **environment,
         },
         limits=limits,

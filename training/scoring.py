@@ -15,6 +15,7 @@ from ..core import ConfigurationError, canonical_json
 from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox, Use, read_result
 from ..safety.sandbox.trees import remove_tree
 from .backend import adapter_files
+from .cuda_files import cuda_environment, cuda_mounts
 from .job import JobState, JobStatus, TrainJob
 
 SCORES, ADAPTER = "scores.json", "adapter"
@@ -75,13 +76,14 @@ def _command(job: TrainJob, run: Path, work: Path) -> Command:
     return Command(
         argv=(sys.executable, "-P", "-m", "pawl.training.score", str(run)),
         work=work,
-        mounts=(Mount(path=run, writable=True), Mount(path=job.base_model_dir.absolute())),
+        mounts=(Mount(path=run, writable=True), Mount(path=job.base_model_dir.absolute()), *cuda_mounts(job)),
         env={
             "OMP_NUM_THREADS": str(job.threads),
             "OMP_WAIT_POLICY": "PASSIVE",
             "HF_HUB_OFFLINE": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "TOKENIZERS_PARALLELISM": "false",
+            **cuda_environment(job),
         },
         limits=LIMITS,
         use=Use.TRAINING,

@@ -56,7 +56,7 @@ class RayEngine:
             "metadata": {"pawl_job": job.id},
         }
         if self._gpus:
-            arguments["entrypoint_num_gpus"] = self._gpus * job.processes
+            arguments["entrypoint_num_gpus"] = self._gpus * job.processes * job.devices
         try:
             return str(self._ask("submit a job", lambda client: client.submit_job(**arguments)))
         except BackendUnavailable:
@@ -123,7 +123,7 @@ class RayBackend(EngineBackend):
             runs: folder of the run dirs, shared by the cluster's machines at this path.
             address: of the dashboard, "http://HOST:8265"; Ray's own rules where there is none.
             limits: of one attempt.
-            gpus: of each of a job's processes; its threads are asked for as CPUs.
+            gpus: for each device of each of a job's processes; its threads are asked for as CPUs.
             python: the Python on the machines that has Pawl.
             runtime_env: Ray's, for the launcher; the trainer in its sandbox sees nothing of it.
             stale_seconds: see `EngineBackend`.
