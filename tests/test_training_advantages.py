@@ -143,7 +143,7 @@ def test_a_lone_outlier_is_clipped() -> None:
     assert max(entropic([0.0] * 63 + [1.0])) == Entropic().clip
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e308])
 @pytest.mark.parametrize("objective", list(Objective))
 def test_rewards_that_are_not_finite_are_refused(bad: float, objective: Objective) -> None:
     with pytest.raises(ConfigurationError, match="expected finite numbers"):

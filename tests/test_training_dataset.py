@@ -95,6 +95,7 @@ def test_what_cannot_be_learned_from_is_dropped_by_rule_and_counted() -> None:
         *group("good", 0.0, 1.0, 0.5),
         rollout("good", 7, math.nan),
         rollout("good", 8, math.inf),
+        rollout("good", 15, -1e308),  # finite, but a variance of such is not
         rollout("good", 9, None),
         rollout("good", 0, 0.0),  # the first again
         rollout("good", 10, 9.0, greedy),  # nor does its reward move the others' baseline
@@ -108,7 +109,7 @@ def test_what_cannot_be_learned_from_is_dropped_by_rule_and_counted() -> None:
     dataset = make_dataset(rollouts, GroupRelative(), up, ages={"live": 0, "old": 2}, staleness=1)
     assert by_rollout(dataset) == pytest.approx(group_relative([0.0, 1.0, 0.5]))
     assert dataset.dropped == {
-        Drop.NOT_FINITE: 2,
+        Drop.NOT_FINITE: 3,
         Drop.UNGRADED: 1,
         Drop.REPEATED: 1,
         Drop.NO_DATUMS: 3,
@@ -117,9 +118,9 @@ def test_what_cannot_be_learned_from_is_dropped_by_rule_and_counted() -> None:
         Drop.TIED: 3,
     }
     assert dataset.refused == {Refusal.GREEDY: 1, Refusal.NO_LOGPROBS: 1}
-    assert (dataset.rollouts, dataset.used) == (16, 3)
+    assert (dataset.rollouts, dataset.used) == (17, 3)
     assert dataset.counts == {
-        "rollouts": 16,
+        "rollouts": 17,
         "used": 3,
         "datums": 3,
         "groups": 1,
@@ -127,14 +128,14 @@ def test_what_cannot_be_learned_from_is_dropped_by_rule_and_counted() -> None:
             "lone": 1,
             "nothing_to_train_on": 3,
             "repeated": 1,
-            "reward_not_finite": 2,
+            "reward_not_finite": 3,
             "stale": 2,
             "tied": 3,
             "ungraded": 1,
         },
         "refused_calls": {"greedy": 1, "no_logprobs": 1},
     }
-    assert "3 of 16 rollouts used; dropped: 1 lone, 3 nothing_to_train_on" in dataset.summary
+    assert "3 of 17 rollouts used; dropped: 1 lone, 3 nothing_to_train_on" in dataset.summary
     assert "model calls refused: 1 greedy, 1 no_logprobs" in dataset.summary
 
 

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isfinite
 
 from pydantic import JsonValue
 
 from ..core import ModelCall, Trajectory
 from .advantages import advantages, overlong_penalty
+from .advantages.checks import is_usable
 from .datums import Datum, Refusal, to_datums
 from .objectives import PPO, BestOfN, Entropic, GroupRelative, PolicyGradient, Preference, Reinforce, Supervised
 from .supervised.select import best_datums, pair_datums
@@ -36,7 +36,7 @@ class Drop(StrEnum):
     UNGRADED = "ungraded"
     """It has no grade."""
     NOT_FINITE = "reward_not_finite"
-    """Its grade, or a reward on the way, is NaN or infinite."""
+    """Its grade, or a reward on the way, is NaN, infinite, or too large to be squared."""
     BAD_STEP_REWARDS = "step_rewards_misshapen"
     """The rewards on the way are not one number a step."""
     STALE = "stale"
@@ -165,7 +165,7 @@ def _read(
     grade = trajectory.grade
     if grade is None:
         return Drop.UNGRADED
-    if not isfinite(grade.value):
+    if not is_usable(grade.value):
         return Drop.NOT_FINITE
     reward, steps = signed(grade.value), _step_rewards(grade.details.get(STEP_REWARDS), len(trajectory.steps))
     if isinstance(steps, Drop):
@@ -191,7 +191,7 @@ def _step_rewards(found: JsonValue, steps: int) -> list[float] | Drop | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return Drop.BAD_STEP_REWARDS
         values.append(float(value))
-    return values if all(map(isfinite, values)) else Drop.NOT_FINITE
+    return values if all(map(is_usable, values)) else Drop.NOT_FINITE
 
 
 def _length(trajectory: Trajectory) -> int:
