@@ -16,7 +16,7 @@ from ..safety.sandbox import Limits
 from ..safety.telemetry import names
 from ..safety.telemetry.jobs import collect_job
 from ..training.backend import JobHandle, TrainerBackend, adapter_files
-from ..training.critic_files import critic_files
+from ..training.critic_files import critic_base, critic_files
 from ..training.dataset import Dataset, make_dataset
 from ..training.job import JobState, JobStatus, TrainJob
 from ..training.objectives import PPO, Anchor, GroupRelative, PolicyGradient, Supervised, with_loss
@@ -91,7 +91,7 @@ def _tell(state: State, handle: JobHandle, status: JobStatus) -> None:
 
 
 def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[TrainJob, Dataset]:
-    """The job and its datums; the job's id is the digest of both, so that the same work has the same run dir."""
+    """The job and its datums; its id follows from the datums and the weights, so the same work has the same run dir."""
     context, base = runtime.context, runtime.context.training_base
     assert base is not None
     objective = _objective(state)
@@ -112,6 +112,7 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
         "campaign": state["campaign"],
         "round": state["round"],
         "live": state["live"],
+        "base": base.digest,
         "datums": digest_json([datum.model_dump(mode="json") for datum in dataset.datums]),
     }
     job = TrainJob.model_validate(
@@ -120,6 +121,7 @@ def _prepare(state: State, runtime: NodeRuntime, parent: Version) -> tuple[Train
             "objective": objective,
             "base_model_dir": base.model_dir,
             "base_model_name": base.model_name,
+            "base_digest": base.digest,
             "init_adapter": str(initial) if initial is not None else None,
             "init_critic": _critic(state, runtime, base) if isinstance(objective, PPO) else None,
             "threads": base.threads,
@@ -144,9 +146,9 @@ def _most(job: TrainJob, datums: int, backend: TrainerBackend) -> Usage:
 
 
 def _critic(state: State, runtime: NodeRuntime, base: TrainingBase) -> str | None:
-    """Folder of the value head to go on from."""
+    """Folder of the value head to go on from; none where the last one is of other weights."""
     digest = last_critic(state, runtime)
-    if digest is None:
+    if digest is None or critic_base(runtime.context.artifacts.get_tree(digest)) != base.digest:
         return None
     folder = Path(base.adapters).with_name("critics") / digest
     runtime.context.artifacts.checkout(digest, folder)  # even if it is there: a death may have cut it short

@@ -1,5 +1,6 @@
-"""Which rollouts a training job learns from: those of near policies, newest first, with real stores beneath."""
+"""What a training job is made of: rollouts of near policies, newest first, base and value head; over real stores."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,16 +10,19 @@ import pytest
 from pawl.core import ArtifactStore, Grade, ModelCall, RolloutStop, Trajectory, Version
 from pawl.core.database import Database
 from pawl.evals.races import Outcome, Race
+from pawl.nodes.context import TrainingBase
 from pawl.nodes.decision import Decision, Diagnosis, Lever
 from pawl.nodes.journal import key, save_trajectories
 from pawl.nodes.rounds import RoundRow
 from pawl.nodes.spec import NodeRuntime
 from pawl.nodes.state import CampaignRules, Candidate, Evaluation, RaceSummary, State
+from pawl.nodes.trainer import trainer
 from pawl.nodes.training_sample import last_critic, sample
 from pawl.release.campaigns import Campaigns
+from pawl.release.ledger import Ledger
 from pawl.release.operations import Operations
 from pawl.release.registry import Registry
-from pawl.training import Drop, GroupRelative, make_dataset
+from pawl.training import PPO, Datum, Drop, GroupRelative, JobHandle, JobState, JobStatus, TrainJob, make_dataset
 
 
 def rollouts(version: str, item: str, *grades: float) -> list[Trajectory]:
@@ -45,6 +49,7 @@ class Home:
         self.artifacts = ArtifactStore(folder / "artifacts")
         self.registry = Registry(database, self.artifacts)
         self.campaigns, self.operations = Campaigns(database), Operations(database)
+        self.ledger = Ledger(database)
         self.campaigns.create("c", task="t", seed=0, settings={}, fingerprint="f", schema_version=1)
         scaffold = self.artifacts.put_tree({"agent.py": b""})
         self.versions: list[str] = []
@@ -148,3 +153,43 @@ def test_the_newest_value_head_is_gone_on_from_whatever_became_of_its_candidate(
         home.operations.begin(operation, "training")
         home.operations.finish(operation, {"adapter": "a", "summary": "s", "critic": head})
     assert last_critic(state, home.runtime) == "third"
+
+
+class Refusing:
+    """A double for whoever trains: keeps what was submitted, and says that it failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.job, self.datums = folder, cast(TrainJob, None), list[Datum]()
+
+    def submit(self, job: TrainJob, datums: Sequence[Datum]) -> JobHandle:
+        self.job, self.datums = job, list(datums)
+        return JobHandle(id=job.id, run_dir=self.folder)
+
+    def poll(self, handle: JobHandle) -> JobStatus:
+        return JobStatus(state=JobState.FAILED, error="as the test says")
+
+
+@pytest.mark.parametrize(("weights", "goes_on"), [("d1", True), ("d2", False)])
+async def test_a_job_names_the_weights_it_trains_on_and_goes_on_from_a_head_of_those_alone(
+    home: Home, tmp_path: Path, weights: str, goes_on: bool
+) -> None:
+    head = home.artifacts.put_tree({"critic.json": b'{"base_digest":"d1"}', "critic.safetensors": b""})
+    before = key({**home.state(), "round": 3}, "trainer", home.versions[2])
+    home.operations.begin(before, "training")
+    home.operations.finish(before, {"adapter": "a", "summary": "s", "critic": head})
+    decision = Decision(lever=Lever.WEIGHTS, diagnosis=Diagnosis.SPREAD, objective=PPO(), reason="as the test says")
+    backend, spent = Refusing(tmp_path / "run"), SimpleNamespace(hold=lambda *_: None, settle=lambda *_: None)
+    context = vars(home.runtime.context) | {
+        "trainer": backend,
+        "training_base": TrainingBase("base", "m", str(tmp_path / "adapters"), threads=1, digest=weights),
+        "task": SimpleNamespace(metric=SimpleNamespace(signed=lambda value: value)),
+        "ledger": home.ledger,
+        "budget": spent,
+        "parity": None,
+    }
+    state = cast(State, {**home.state(), "seed": 1, "decision": decision})
+    update = await trainer(state, cast(NodeRuntime, SimpleNamespace(context=SimpleNamespace(**context))))
+    assert update["candidate"] is None
+    assert backend.job.base_digest == weights
+    assert (backend.job.init_critic is not None) is goes_on
+    assert [event.kind for event in home.ledger.events()] == ["training.prepared", "training.failed"]

@@ -1,6 +1,9 @@
 """The files of a value head, and how the controller reads them out of a run dir that it doesn't trust."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..core import ConfigurationError
 from ..safety.sandbox import read_result
@@ -31,3 +34,13 @@ def critic_files(run_dir: Path) -> dict[str, bytes]:
     except ValueError as error:
         raise ConfigurationError(f"The value head can't be used: {error}. Train it again under a new id.") from error
     return files
+
+
+def critic_base(files: Mapping[str, bytes]) -> str:
+    """Digest of the base's weights that a value head is of, empty where it says none.
+
+    Args:
+        files: what `critic_files` gave.
+    """
+    told: Any = json.loads(files[CONFIG])
+    return str(told.get("base_digest", "")) if isinstance(told, dict) else ""  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
