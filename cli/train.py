@@ -75,7 +75,7 @@ def campaign_rules(config: Path | None, **given: object) -> "CampaignRules":
 def _print(made: "Plan") -> None:
     read, variant = made.config, made.variant
     shape, place, assumed = read.model, read.placement, read.assumptions
-    turns = "in turn" if place.alternating else f"{place.training} train, {place.serving} serve"
+    turns = "in turn" if place.alternating else f"{read.training} train, {place.serving} serve"
     typer.echo(f"{read.name}. Everything below is estimated; nothing was measured on a GPU.\n")
     say(
         {
@@ -91,6 +91,9 @@ def _print(made: "Plan") -> None:
             "tokens": f"{made.tokens / 1e6:,.0f}M sampled, {made.trained_tokens / 1e6:,.0f}M trained on",
             "GPU-hours": f"sampling {made.sampling_hours[0]:,.0f} to {made.sampling_hours[1]:,.0f}, training "
             f"{made.training_hours:,.0f}; paid {made.gpu_hours[0]:,.0f} to {made.gpu_hours[1]:,.0f}",
+            "hours": f"{made.wall_hours[0]:,.0f} to {made.wall_hours[1]:,.0f} of sampling, then training; "
+            f"{1 - assumed.busy:.0%} of the paid time is for all else",
+            "host memory": f"{made.host_bytes / 1e9:.0f} GB, through which the trainer loads",
             "dollars": f"{made.dollars[0]:,.0f} to {made.dollars[1]:,.0f}",
         }
     )
@@ -160,6 +163,8 @@ def _plain(made: "Plan") -> dict[str, object]:
         "trained_tokens": made.trained_tokens,
         "sampling_hours": made.sampling_hours,
         "training_hours": made.training_hours,
+        "wall_hours": made.wall_hours,
+        "host_bytes": made.host_bytes,
         "gpu_hours": made.gpu_hours,
         "dollars": made.dollars,
         "assumptions": made.config.assumptions.model_dump(),

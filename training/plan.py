@@ -23,8 +23,8 @@ from .shapes import ModelShape
 
 GB = 10**9
 
-TRAINED = ("llama", "mistral", "qwen2", "qwen3")
-"""Model types that the policy-gradient loop knows; `learner.ARCHITECTURES`, which would load torch."""
+TRAINED = ("gpt_oss", "llama", "mistral", "qwen2", "qwen3")
+"""Model types that the policy-gradient loop knows; `base_model.ARCHITECTURES`, which would load torch."""
 
 
 class _Frozen(BaseModel):
@@ -42,11 +42,9 @@ class Device(_Frozen):
 
 
 class Placement(_Frozen):
-    """Which devices do what."""
+    """Which devices do what; how many train is told by the job, as its processes times the devices of each."""
 
     devices: int = Field(ge=1)
-    training: int = Field(ge=1)
-    """Devices over which the trainer shards its weights."""
     serving: int = Field(ge=1)
     tensor_parallel: int = Field(default=1, ge=1)
     """Devices of one replica of the server."""
@@ -54,10 +52,7 @@ class Placement(_Frozen):
     """Whether trainer and server take turns on the same devices; the server is stopped meanwhile."""
 
     @model_validator(mode="after")
-    def _enough(self) -> "Placement":
-        used = max(self.training, self.serving) if self.alternating else self.training + self.serving
-        if used > self.devices:
-            raise ValueError(f"{self.training} for training and {self.serving} for serving: there are {self.devices}")
+    def _whole_replicas(self) -> "Placement":
         if self.serving % self.tensor_parallel:
             raise ValueError(f"{self.serving} serving devices don't make replicas of {self.tensor_parallel}")
         return self
@@ -124,11 +119,9 @@ class Assumptions(_Frozen):
     """Operations a token and active parameter: 2 forward, 2 for the gradient of the activations, 2 for doing the
     forward again (checkpoints by layer); an adapter's own are left out."""
     busy: float = Field(gt=0, le=1)
-    """Share of paid time in which devices sample or train."""
-    logits_tokens: int = Field(default=1024, ge=1)
-    """Tokens whose logits are held at once."""
-    prefetched_layers: int = Field(default=1, ge=0)
-    """Layers gathered ahead of the one in use, where weights are sharded."""
+    """Share of the paid hours in which the campaign samples or trains; it also loads models, checks and waits."""
+    logits_tokens: int = Field(default=512, ge=1)
+    """Decisions whose logits over the whole vocabulary are held at once; `choices.ROWS`."""
     training_reserve_gb: float = Field(default=3.0, ge=0)
     serving_reserve_gb: float = Field(default=5.0, ge=0)
     """For the driver's context, communication, graphs and fragments."""
@@ -175,6 +168,11 @@ class PlanConfig(_Frozen):
         """The job's settings; id, base and objective stand for those of a campaign."""
         given = {"id": "plan", "base_model_dir": self.model.name, "base_model_name": self.model.name}
         return TrainJob.model_validate({**given, "objective": "group_relative", **self.job})
+
+    @property
+    def training(self) -> int:
+        """Devices that train."""
+        return self.train_job.processes * self.train_job.devices
 
 
 @dataclass(frozen=True)
@@ -229,8 +227,11 @@ class Plan:
     sampling_hours: tuple[float, float]
     """GPU-hours of sampling, at the higher and at the lower rate."""
     training_hours: float
+    """GPU-hours of training, of the device that works: those of a process work one after the other."""
+    wall_hours: tuple[float, float]
+    """Hours in which the campaign samples, then trains, in every round."""
     gpu_hours: tuple[float, float]
-    """Paid ones: busy hours divided by the share of paid time that is busy."""
+    """Paid ones: of all devices, at work or waiting for the others."""
     dollars: tuple[float, float]
     """Fewest hours at the lowest price, most at the highest."""
 
@@ -242,13 +243,27 @@ class Plan:
     @property
     def missing(self) -> Sequence[str]:
         """What Pawl's own loop can't do yet, and this campaign asks for."""
-        shape, over = self.config.model, self.config.placement.training
-        found = ["the policy-gradient loop places its tensors on the CPU alone"]
+        shape, job = self.config.model, self.config.train_job
+        found: list[str] = []
         if shape.type not in TRAINED:
-            found.append(f"it knows the model types {', '.join(TRAINED)}, not {shape.type}")
-        if over > 1:
-            found.append(f"each of its processes holds the whole model: nothing shards it over {over} devices")
+            found.append(f"the policy-gradient loop knows the model types {', '.join(TRAINED)}, not {shape.type}")
+        if job.devices > 1:
+            found.append(
+                f"one of a process's {job.devices} devices works at a time: layers are spread, and nothing is sharded "
+                "or pipelined; the hours reckon with it"
+            )
+        if shape.experts and (self.config.options or job.modules is Modules.ALL):
+            found.append(
+                "adapters on experts are neither trained nor served: the options say only what they would cost"
+            )
+        if self.config.placement.alternating:
+            found.append("taking turns on the devices: the server must be stopped and started by hand around a job")
         return found
+
+    @property
+    def host_bytes(self) -> int:
+        """Memory of the machine that the trainer's processes load their weights through."""
+        return self.config.train_job.processes * 2 * self.config.model.parameters
 
     @property
     def fits(self) -> bool:
@@ -290,7 +305,9 @@ def make_plan(config: PlanConfig) -> Plan:
     sampling = (tokens / assumed.sampling_high / 3600, tokens / assumed.sampling_low / 3600)
     work = assumed.flops_a_parameter * shape.active * trained
     training = work / (assumed.training_share * config.device.peak_tflops * 1e12) / 3600
-    hours = ((sampling[0] + training) / assumed.busy, (sampling[1] + training) / assumed.busy)
+    place = config.placement
+    fewest, most = (hours / place.serving + training / job.processes for hours in sampling)
+    hours = (place.devices * fewest / assumed.busy, place.devices * most / assumed.busy)
     prices = [price.usd_per_hour for price in config.prices]
     return Plan(
         config=config,
@@ -300,6 +317,7 @@ def make_plan(config: PlanConfig) -> Plan:
         trained_tokens=trained,
         sampling_hours=sampling,
         training_hours=training,
+        wall_hours=(fewest, most),
         gpu_hours=hours,
         dollars=(hours[0] * min(prices), hours[1] * max(prices)),
     )
@@ -307,19 +325,25 @@ def make_plan(config: PlanConfig) -> Plan:
 
 def _variant(config: PlanConfig, name: str, attention_layers: int, mlp_layers: int) -> Variant:
     shape, job = config.model, config.train_job
-    adapter = shape.attention_lora(job.rank, attention_layers) + shape.mlp_lora(job.rank, mlp_layers)
+    attention, mlp = shape.attention_lora(job.rank, attention_layers), shape.mlp_lora(job.rank, mlp_layers)
+    adapter = attention + mlp
     slots = config.server.staleness + 2
-    training = _training_memory(config, adapter, job.pack_tokens)
+    training = _training_memory(config, (attention, attention_layers), (mlp, mlp_layers))
     serving, cache = _serving_memory(config, adapter, slots)
-    problems: list[str] = []
+    place, problems = config.placement, list[str]()
+    used = max(config.training, place.serving) if place.alternating else config.training + place.serving
+    if used > place.devices:
+        problems.append(
+            f"{config.training} devices for training and {place.serving} for serving: there are {place.devices}"
+        )
     if mlp_layers > shape.layers:
         problems.append(f"the adapter is to be on {mlp_layers} layers, the model has {shape.layers}")
     if job.rank > max(RANKS):
         problems.append(f"rank {job.rank} is more than vLLM serves: {max(RANKS)}")
     if not training.fits:
         problems.append(
-            f"training takes {training.used / GB:.1f} GB a device, of {training.limit / GB:.1f}: shard over more "
-            "devices, adapt fewer layers, or pack fewer tokens"
+            f"training takes {training.used / GB:.1f} GB a device, of {training.limit / GB:.1f}: spread over "
+            "more devices, adapt fewer layers, or pack fewer tokens"
         )
     if not serving.fits:
         problems.append(
@@ -334,18 +358,31 @@ def _variant(config: PlanConfig, name: str, attention_layers: int, mlp_layers: i
     return Variant(name, adapter, slots, training, serving, cache, problems)
 
 
-def _training_memory(config: PlanConfig, adapter: int, tokens: int) -> Memory:
-    shape, over, assumed = config.model, config.placement.training, config.assumptions
-    gathered = 0 if over == 1 else (1 + assumed.prefetched_layers) * 2 * shape.layer
+def _training_memory(config: PlanConfig, attention: tuple[int, int], mlp: tuple[int, int]) -> Memory:
+    """The device that has most: the last, of equally many layers, with the output layer and what is adapted.
+
+    Args:
+        config: of the plan.
+        attention: parameters of the adapter on attention, and on how many of the last layers it is.
+        mlp: the same of the feed-forward maps.
+
+    An adapter takes 20 bytes a parameter: the float32 master, its gradient and Adam's two, and what the passes use with
+    its gradient. Attention holds queries, keys and values as wide as all heads, with and without their padding.
+    """
+    shape, job, assumed = config.model, config.train_job, config.assumptions
+    tokens, here = job.pack_tokens, math.ceil(shape.layers / job.devices)
+    ends = 1 if job.devices > 1 or shape.tied else 2
     wide = (shape.active_experts if shape.experts else 1) * (4 * shape.ffn + shape.hidden)
-    a_layer = 4 * shape.hidden + 2 * shape.query + 2 * shape.kv + wide
+    a_layer = 4 * shape.hidden + 6 * shape.query + 2 * shape.kv + wide
+    learning = min(here, attention[1])
+    adapter = sum(count * min(here, layers) / layers for count, layers in (attention, mlp) if layers)
     parts = {
-        "weights, bfloat16, sharded": 2 * shape.parameters / over,
-        "gathered layers": gathered,
-        "adapter, gradient, Adam, float32": 16 * adapter / over,
-        "hidden states at each layer": 2 * tokens * shape.hidden * shape.layers,
-        "one layer's activations and gradients": 4 * tokens * a_layer,
-        "logits and their gradient, float32": 8 * min(tokens, assumed.logits_tokens) * shape.vocabulary,
+        "weights, bfloat16": 2 * (here * shape.layer + ends * shape.vocabulary * shape.hidden),
+        "adapter, gradients, Adam": 20 * adapter,
+        "hidden states at each layer": 2 * tokens * shape.hidden * learning,
+        "activations and gradients": 4 * tokens * a_layer * (1 if job.recompute else learning),
+        "masks and a kernel's copies": 4 * 2 * tokens**2,
+        "logits and their gradients": 24 * min(tokens, assumed.logits_tokens) * shape.vocabulary,
         "reserve": assumed.training_reserve_gb * GB,
     }
     return Memory(parts, config.device.memory_gb * GB)
