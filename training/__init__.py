@@ -10,7 +10,7 @@ from .backend import JobHandle, TrainerBackend, adapter_files
 from .backends import LocalBackend, RayBackend
 from .dataset import Dataset, Drop, make_dataset
 from .datums import Datum, Refusal, read_datums, to_datums, write_datums
-from .job import JobState, JobStatus, Modules, Precision, TrainJob
+from .job import DeviceKind, JobState, JobStatus, Modules, Precision, TrainJob
 from .objectives import (
     PPO,
     Aggregation,
@@ -39,6 +39,7 @@ __all__ = [
     "BestOfN",
     "Dataset",
     "Datum",
+    "DeviceKind",
     "Drop",
     "Entropic",
     "GroupRelative",
