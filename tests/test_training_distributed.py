@@ -17,9 +17,10 @@ from pawl.safety.sandbox.local import why_not
 from pawl.training import PPO, Datum, JobState, LocalBackend, RunDir, TrainJob, adapter_files
 from pawl.training.loop import train
 
+from .forked_training import ForkedTrainers, trainers
 from .training_fixtures import adapter_bytes, make_datum, make_job, make_run, some_datums, torch_settings, trainee_dir
 
-__all__ = ["torch_settings", "trainee_dir"]
+__all__ = ["torch_settings", "trainee_dir", "trainers"]
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
 
@@ -65,11 +66,10 @@ def metrics(run: RunDir) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_learn_what_one_does(trainee_dir: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(trainers: ForkedTrainers, trainee_dir: Path, tmp_path: Path) -> None:
     pair = pair_of(trainee_dir, "pair")
     both = make_run(tmp_path / "both", pair, some_datums())
-    process = start(both)
-    assert process.wait(120) == 0, process.communicate()[1]
+    assert trainers.train_together(both, ranks=2) == 0
     alone = make_run(tmp_path / "alone", pair.model_copy(update={"processes": 1}), some_datums())
     train(alone)
     assert_close(both, alone)

@@ -1,42 +1,18 @@
 """A trainer that is killed again and again ends with the bytes of one that never was, whatever it trains for."""
 
-import json
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 
-from pawl.training import PPO, Anchor, Entropic, GroupRelative, JobState, LossSettings, RunDir
+from pawl.training import PPO, Anchor, Entropic, GroupRelative, JobState, LossSettings
 from pawl.training.objectives import PolicyGradient
 
+from .forked_training import ForkedTrainers, trainers
 from .training_fixtures import adapter_bytes, make_job, make_run, save_tiny, some_datums, trainee_dir
 
-__all__ = ["trainee_dir"]
-
-Train = Callable[[RunDir, str | None], int]
-
-
-@pytest.fixture(scope="module")
-def train() -> Iterator[Train]:
-    """Train a run dir in a process of its own, which dies at a failpoint."""
-    command = [sys.executable, "-P", str(Path(__file__).with_name("child_training.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdin is not None
-        assert program.stdout is not None
-
-        def ask(run: RunDir, fault: str | None) -> int:
-            assert program.stdin is not None
-            assert program.stdout is not None
-            program.stdin.write(json.dumps({"run": str(run.path), "fault": fault}) + "\n")
-            program.stdin.flush()
-            return json.loads(program.stdout.readline())["status"]
-
-        yield ask
-        program.stdin.close()
+__all__ = ["trainee_dir", "trainers"]
 
 
 @pytest.mark.parametrize(
@@ -50,16 +26,16 @@ def train() -> Iterator[Train]:
     ids=lambda value: value if isinstance(value, str) else value.kind.value,
 )
 def test_a_job_killed_again_and_again_ends_with_the_same_bytes(
-    objective: PolicyGradient, base: str, train: Train, trainee_dir: Path, tmp_path: Path
+    objective: PolicyGradient, base: str, trainers: ForkedTrainers, trainee_dir: Path, tmp_path: Path
 ) -> None:
     folder = trainee_dir if base == "llama" else save_tiny(tmp_path / base, base)
     job = make_job(folder, objective=objective, modules="attention", minibatch=6, epochs=2)
     datums = [each.model_copy(update={"rewards": [0.1 * value for value in each.advantages]}) for each in some_datums()]
     whole, broken = make_run(tmp_path / "whole", job, datums), make_run(tmp_path / "broken", job, datums)
-    assert train(whole, None) == 0
+    assert trainers.train(whole) == 0
     deaths = 0
     for point in cycle((1, 5, 3, 4, 2)):  # of three in every step, and one more at PPO's end
-        ended = train(broken, f"*:{point}")
+        ended = trainers.train(broken, f"*:{point}")
         if ended == 0:
             break
         assert ended == -signal.SIGKILL

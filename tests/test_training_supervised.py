@@ -22,9 +22,10 @@ from pawl.training.supervised.select import best_datums, pair_datums
 from pawl.training.supervised.train import train
 from pawl.training.trees import pack
 
+from .forked_training import ForkedTrainers, trainers
 from .training_fixtures import adapter_bytes, make_datum, make_job, make_run, some_datums, torch_settings, trainee_dir
 
-__all__ = ["torch_settings", "trainee_dir"]
+__all__ = ["torch_settings", "trainee_dir", "trainers"]
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
 REWARDS = [0.0, 1.0, 5.0, 2.0, 3.0, 4.0]
@@ -70,6 +71,24 @@ def metrics_of(run: RunDir) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
 
 
+@each_objective
+def test_a_job_killed_again_and_again_ends_with_the_same_bytes(
+    objective: Objective, trainers: ForkedTrainers, trainee_dir: Path, tmp_path: Path
+) -> None:
+    job = job_of(trainee_dir, objective, checkpoint_every=2)
+    whole, broken = (make_run(tmp_path / place, job, chosen(objective)) for place in ("whole", "broken"))
+    assert trainers.train(whole) == 0
+    ended = [trainers.train(broken, f"*:{point}") for point in (2, 4, 5)]
+    assert ended == [-signal.SIGKILL] * 3
+    met = broken.last_checkpoint()
+    assert met is not None
+    assert 0 < met[1].step < 6
+    assert trainers.train(broken) == 0
+    assert adapter_bytes(broken) == adapter_bytes(whole)
+    assert (broken.path / "metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.slow  # the processes above are really killed
 @each_objective
 def test_a_job_resumed_at_any_step_ends_with_the_same_bytes(
     objective: Objective, trainee_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
