@@ -1,6 +1,7 @@
 """The local backend: one job an id, in the sandbox, found again by whoever submits it again."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -142,12 +143,17 @@ async def test_a_job_whose_controller_was_killed_is_resumed_to_the_same_bytes(
     assert status.state is JobState.SUCCEEDED, status.error
     assert min(each.step for each in seen if each.state is JobState.RUNNING) >= 5  # it went on, and did not start over
     assert adapter_files(status) == unbroken(tmp_path / "whole", job)
+    assert sorted(adapter_files(status)) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert backend.submit(job, some_datums()) == handle  # finished: nothing is done twice
+    assert LocalBackend(tmp_path / "runs", sandbox).poll(handle) == status
+    [command] = sandbox.commands
+    assert command.use is Use.TRAINING
+    assert [mount.path for mount in command.mounts if mount.writable] == [handle.run_dir]
+    assert not [name for name in command.env if "KEY" in name or "TOKEN" in name]
 
 
-async def test_the_same_id_attaches_and_other_input_conflicts(
-    sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path
-) -> None:
-    backend = LocalBackend(tmp_path / "runs", sandbox)
+async def test_the_same_id_attaches_and_other_input_conflicts(tmp_path: Path, trainee_dir: Path) -> None:
+    backend = LocalBackend(tmp_path / "runs", CountingSandbox("kill -KILL $$"))
     job = make_job(trainee_dir, "twice")
     handle = backend.submit(job, some_datums())
     assert backend.poll(handle).state is JobState.PENDING
@@ -156,16 +162,7 @@ async def test_the_same_id_attaches_and_other_input_conflicts(
         backend.submit(make_job(trainee_dir, "twice", epochs=4), some_datums())
     with pytest.raises(Conflict, match="other datums"):
         backend.submit(job, some_datums()[1:])
-    status = await backend.wait(handle)
-    assert status.state is JobState.SUCCEEDED, status.error
-    assert backend.submit(job, some_datums()) == handle  # finished: nothing is done twice
-    assert LocalBackend(tmp_path / "runs", sandbox).poll(handle) == status
-    assert len(sandbox.commands) == 1
-    [command] = sandbox.commands
-    assert command.use is Use.TRAINING
-    assert [mount.path for mount in command.mounts if mount.writable] == [handle.run_dir]
-    assert not [name for name in command.env if "KEY" in name or "TOKEN" in name]
-    assert sorted(adapter_files(status)) == ["adapter_config.json", "adapter_model.safetensors"]
+    await backend.wait(handle)
 
 
 async def lost_again_and_again(backend: LocalBackend, job: TrainJob, most: int) -> JobStatus:
@@ -358,6 +355,7 @@ async def test_a_job_that_stops_unasked_has_died(tmp_path: Path, trainee_dir: Pa
     assert seen == [JobState.CANCELLED, JobState.CANCELLED, JobState.FAILED]
 
 
+@pytest.mark.slow  # the program itself, without a sandbox around it, is tried below
 async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, trainee_dir: Path) -> None:
     backend = LocalBackend(tmp_path / "runs", sandbox)
     silent = [datum.model_copy(update={"advantages": [0.0] * len(datum.tokens)}) for datum in some_datums()]
@@ -365,6 +363,21 @@ async def test_a_refused_job_says_why(sandbox: CountingSandbox, tmp_path: Path, 
     assert status.state is JobState.FAILED
     assert status.error is not None
     assert "nothing to learn" in status.error
+
+
+@pytest.mark.usefixtures("torch_settings")
+def test_the_program_tells_of_a_refused_job(
+    trainee_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent = [datum.model_copy(update={"advantages": [0.0] * len(datum.tokens)}) for datum in some_datums()]
+    run = make_run(tmp_path, make_job(trainee_dir, "silent"), silent)
+    assert main([str(run.path)]) == 2
+    gc.unfreeze()  # which the program does for its process
+    status = run.status()
+    assert status is not None
+    assert status.state is JobState.FAILED
+    assert "nothing to learn" in str(status.error)
+    assert "nothing to learn" in capsys.readouterr().err
 
 
 async def test_a_second_process_waits_for_the_first(trainee_dir: Path, tmp_path: Path) -> None:
