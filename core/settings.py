@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     trains on this machine."""
     ray_gpus: float = Field(default=0.0, ge=0)
     """GPUs that Ray is asked for, for each process of a training job."""
+    trainer_seconds: int = Field(default=3600, ge=60)
+    """Wall-clock time that a training job may take, counted anew when it goes on after a death."""
     threads: int = Field(default=2, ge=1)
     """CPU threads that the local model and the trainer may use."""
     workers: int = Field(default=2, ge=1)

@@ -21,6 +21,7 @@ from ..core.artifacts import write_durably
 from ..nodes.context import TrainingBase
 from ..safety.sandbox import Sandbox
 from ..serving.policy import Endpoint
+from ..training.attempt import default_limits
 from ..training.job import TrainJob
 from ..training.objectives import GroupRelative
 
@@ -40,7 +41,7 @@ class Parity:
         training: the campaign's overrides of a job's settings.
         home: keeps what was found of a server that was named; what was found of the local one is kept in the cache,
             since it is the same in every home.
-        settings: where the cache is.
+        settings: where the cache is, and what the trainer may take.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Parity:
         self._verdicts = (settings.cache if publisher.endpoint.is_local else home.root) / "parity"
         self._base = base
         self._training = training
+        self._limits = default_limits(settings.trainer_seconds, settings.threads)
 
     async def check(self, progress: Callable[[str], None] | None = None) -> None:
         """Return if the server can be trusted with what is trained on.
@@ -79,7 +81,7 @@ class Parity:
         if progress is not None:
             progress("Comparing the model server with the trainer (seconds, once)")
         with tempfile.TemporaryDirectory(prefix="pawl-parity-") as scratch:
-            scores, files = await trainer_scores(job, self._sandbox, Path(scratch) / "trainer")
+            scores, files = await trainer_scores(job, self._sandbox, Path(scratch) / "trainer", self._limits)
             theirs = await server_scores(endpoint, endpoint.base_model, scores.tokens)
             found = {Compared.BASE: check_parity(endpoint, Compared.BASE, scores.base, theirs)}
             store = ArtifactStore(Path(scratch) / "artifacts")

@@ -206,6 +206,7 @@ class LocalFactory:
         if not endpoint.is_local and settings.model_dir is None:
             return None
         from ..serving.weights import base_model, check_model
+        from ..training.attempt import default_limits
         from ..training.backends import LocalBackend, RayBackend
         from .parity import fingerprint
 
@@ -223,9 +224,10 @@ class LocalFactory:
             threads=settings.threads,
             digest=digest,
         )
+        limits = default_limits(settings.trainer_seconds, settings.threads)
         if settings.ray_address is not None:
-            return RayBackend(home.runs, settings.ray_address, gpus=settings.ray_gpus), base
-        return LocalBackend(home.runs, sandbox), base
+            return RayBackend(home.runs, settings.ray_address, limits, gpus=settings.ray_gpus), base
+        return LocalBackend(home.runs, sandbox, limits), base
 
 
 class _Policy:

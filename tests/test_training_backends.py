@@ -15,6 +15,7 @@ import pytest
 
 from pawl.core import BackendUnavailable, ConfigurationError, Conflict, NotFound
 from pawl.safety import default_sandbox
+from pawl.safety.sandbox.watch import share_of_memory
 from pawl.training import (
     JobHandle,
     JobState,
@@ -25,6 +26,7 @@ from pawl.training import (
     TrainerBackend,
     adapter_files,
 )
+from pawl.training.attempt import default_limits
 from pawl.training.backends import EngineBackend, ModalBackend, SkyPilotBackend
 from pawl.training.submission import Submission
 
@@ -321,10 +323,13 @@ async def test_what_an_engine_runs_keeps_its_environment_from_the_trainer(tmp_pa
         "made = attempt.command\n"
         "def command(*arguments):\n"
         "    asked = made(*arguments)\n"
-        "    return asked.model_copy(update={'argv': ('/bin/sh', '-c', f'env > {asked.argv[-1]}/seen')})\n"
+        "    held = asked.limits.total_memory_bytes\n"
+        "    told = f'(env; echo HOLDS={held}) > {asked.argv[-1]}/seen'\n"
+        "    return asked.model_copy(update={'argv': ('/bin/sh', '-c', told)})\n"
         "attempt.command = command\n"
         "job = Submission(pathlib.Path(sys.argv[1]))\n"
-        "asyncio.run(run(job, Errand(limits=attempt.default_limits(), environment={'TRACEPARENT': '00-1'})))\n"
+        "errand = Errand(limits=attempt.default_limits(), memory_share=0.5, environment={'TRACEPARENT': '00-1'})\n"
+        "asyncio.run(run(job, errand))\n"
     )
     engine = ProcessEngine(hold=True)
     backend = EngineBackend(tmp_path / "runs", engine)
@@ -334,6 +339,12 @@ async def test_what_an_engine_runs_keeps_its_environment_from_the_trainer(tmp_pa
     seen = (handle.run_dir / "seen").read_text()
     assert "TRACEPARENT=00-1" in seen
     assert "secret" not in seen
+    assert f"HOLDS={share_of_memory(0.5)}" in seen  # of the machine that it runs on
+
+
+def test_a_job_may_take_the_cpu_time_of_its_threads() -> None:
+    limits = default_limits(7200, 16)
+    assert (limits.wall_seconds, limits.cpu_seconds) == (7200, 16 * 7200)
 
 
 class RecordedRay:

@@ -27,13 +27,22 @@ CANCELLED = 3
 """Exit status of a trainer that stopped as it was asked to."""
 
 
-def default_limits() -> Limits:
-    """Of one attempt: an hour, no cap on address space, and three quarters of the machine's memory."""
+MEMORY_SHARE = 0.75
+"""Of its machine's memory that an attempt may hold."""
+
+
+def default_limits(seconds: int = 3600, threads: int = 2) -> Limits:
+    """Of one attempt: no cap on address space, and most of this machine's memory.
+
+    Args:
+        seconds: wall-clock time.
+        threads: of each of the job's processes; CPU time is limited to what they can take.
+    """
     return Limits(
-        wall_seconds=3600,
-        cpu_seconds=7200,
+        wall_seconds=seconds,
+        cpu_seconds=seconds * max(2, threads),
         memory_bytes=0,
-        total_memory_bytes=share_of_memory(0.75),
+        total_memory_bytes=share_of_memory(MEMORY_SHARE),
         file_bytes=4 << 30,
         scratch_bytes=32 << 30,
         processes=512,
@@ -136,7 +145,8 @@ def _why(result: Result) -> str | None:
     match result.ending:
         case Ending.TIMED_OUT:
             return (
-                f"The trainer ran into its time limit after {result.wall_seconds:.0f} s. Give it more, or fewer datums."
+                f"The trainer ran into its time limit after {result.wall_seconds:.0f} s. Give it more "
+                "(PAWL_TRAINER_SECONDS), or fewer datums."
             )
         case Ending.OUTPUT_LIMIT:
             return "The trainer printed more than its limit."

@@ -16,10 +16,11 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..core import PawlError
 from ..safety.sandbox import Limits, default_sandbox
+from ..safety.sandbox.watch import share_of_memory
 from .attempt import attempt
 from .submission import Submission
 
@@ -32,6 +33,8 @@ class Errand(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     limits: Limits
+    memory_share: float | None = Field(default=None, gt=0, le=1)
+    """Of this machine's memory that the attempt may hold, in the place of the limit; none keeps the limit."""
     environment: dict[str, str] = {}
     """Variables for the trainer."""
 
@@ -40,7 +43,7 @@ async def run(job: Submission, errand: Errand) -> bool:
     """Train a job until its trainer ends, and return whether it needs nothing more."""
     beating = asyncio.create_task(_beat(job))
     try:
-        await attempt(job, default_sandbox(), errand.limits, errand.environment)
+        await attempt(job, default_sandbox(), _limits(errand), errand.environment)
     except PawlError as error:  # trying again would find the same machine
         job.run.fail(f"The trainer could not be started: {error}")
     finally:
@@ -49,6 +52,12 @@ async def run(job: Submission, errand: Errand) -> bool:
             await beating
         job.end_beat()
     return job.run.status().state.finished
+
+
+def _limits(errand: Errand) -> Limits:
+    if errand.memory_share is None:
+        return errand.limits
+    return errand.limits.model_copy(update={"total_memory_bytes": share_of_memory(errand.memory_share)})
 
 
 async def _beat(job: Submission) -> None:

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ..core import ConfigurationError, canonical_json
 from ..safety.sandbox import Command, Ending, Limits, Mount, Result, Sandbox, Use, read_result
 from ..safety.sandbox.trees import remove_tree
+from .attempt import default_limits
 from .backend import adapter_files
 from .cuda_files import cuda_environment, cuda_mounts
 from .job import JobState, JobStatus, TrainJob
 
 SCORES, ADAPTER = "scores.json", "adapter"
 _SCORES_BYTES = 1 << 20
-LIMITS = Limits(wall_seconds=900, cpu_seconds=900, memory_bytes=0, file_bytes=4 << 30, scratch_bytes=4 << 30)
 
 
 class TrainerScores(BaseModel):
@@ -40,13 +40,16 @@ class TrainerScores(BaseModel):
         return self
 
 
-async def trainer_scores(job: TrainJob, sandbox: Sandbox, folder: Path) -> tuple[TrainerScores, dict[str, bytes]]:
+async def trainer_scores(
+    job: TrainJob, sandbox: Sandbox, folder: Path, limits: Limits | None = None
+) -> tuple[TrainerScores, dict[str, bytes]]:
     """Score the sequence with the base model of a job, and with a random adapter of the job's shape.
 
     Args:
         job: of the kind that will train: its base, rank, layers, modules and precision.
         sandbox: runs the trainer.
         folder: for scratch; made, and removed in the end.
+        limits: of the trainer; `attempt.default_limits` where there are none.
 
     Returns:
         The scores and the adapter's files.
@@ -59,7 +62,7 @@ async def trainer_scores(job: TrainJob, sandbox: Sandbox, folder: Path) -> tuple
         for each in (run, work):
             each.mkdir(parents=True, mode=0o700)
         (run / "job.json").write_bytes(canonical_json(job))
-        result = await sandbox.run(_command(job, run, work))
+        result = await sandbox.run(_command(job, run, work, limits or default_limits()))
         data = read_result(run, SCORES, _SCORES_BYTES)
         if result.ending is not Ending.EXITED or result.status != 0 or data is None:
             raise ConfigurationError(f"The trainer couldn't score a sequence with {job.base_model_dir}: {_why(result)}")
@@ -72,7 +75,7 @@ async def trainer_scores(job: TrainJob, sandbox: Sandbox, folder: Path) -> tuple
         remove_tree(folder)
 
 
-def _command(job: TrainJob, run: Path, work: Path) -> Command:
+def _command(job: TrainJob, run: Path, work: Path, limits: Limits) -> Command:
     return Command(
         argv=(sys.executable, "-P", "-m", "pawl.training.score", str(run)),
         work=work,
@@ -85,7 +88,7 @@ def _command(job: TrainJob, run: Path, work: Path) -> Command:
             "TOKENIZERS_PARALLELISM": "false",
             **cuda_environment(job),
         },
-        limits=LIMITS,
+        limits=limits,
         use=Use.TRAINING,
     )
 

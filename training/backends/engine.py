@@ -26,7 +26,7 @@ from ...core.artifacts import write_durably
 from ...core.faults import point
 from ...safety.sandbox import Limits
 from ...safety.telemetry.jobs import job_environment
-from ..attempt import DEATHS, default_limits
+from ..attempt import DEATHS, MEMORY_SHARE, default_limits
 from ..backend import JobHandle, wait_for
 from ..contained import Errand
 from ..datums import Datum
@@ -104,6 +104,7 @@ class EngineBackend:
         engine: Engine,
         limits: Limits | None = None,
         *,
+        memory_share: float | None = MEMORY_SHARE,
         stale_seconds: float = STALE_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
@@ -112,13 +113,16 @@ class EngineBackend:
         Args:
             runs: folder of the run dirs, on a file system that the engine's machines share.
             engine: what starts programs.
-            limits: of one attempt; `attempt.default_limits` where there are none, whose memory is this machine's.
+            limits: of one attempt; `attempt.default_limits` where there are none.
+            memory_share: of the memory of the machine that the engine chose, in the place of the limit on it, which
+                says what this machine has; none keeps the limit.
             stale_seconds: after so long without a beat nobody trains a job; allows for clocks that differ.
             grace_seconds: how long a job that was asked to stop may go on before its engine ends it.
         """
         self.runs = runs.resolve()
         self.engine = engine
         self.limits = limits or default_limits()
+        self._memory_share = memory_share
         self._stale, self._grace = stale_seconds, grace_seconds
         self._heard: dict[str, tuple[float, EngineState]] = {}
 
@@ -220,7 +224,7 @@ class EngineBackend:
         ticket = ticket.model_copy(update={"starts": record.starts, "ends": record.ends})
         self._keep(job, ticket)
         point("training.ticket")
-        errand = Errand(limits=self.limits, environment=job_environment(job.id))
+        errand = Errand(limits=self.limits, memory_share=self._memory_share, environment=job_environment(job.id))
         argv = ("-P", "-m", "pawl.training.contained", str(job.run.path), errand.model_dump_json())
         number = self.engine.start(f"{job.id}-{ticket.count}", argv, record.job)
         point("training.started")
