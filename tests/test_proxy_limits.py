@@ -123,7 +123,7 @@ async def test_what_is_used_up_is_told_as_openai_tells_it_and_not_asked_again(st
             started = time.monotonic()
             with pytest.raises(openai.RateLimitError, match="used up its 1 calls"):
                 await client.completions.create(model="m", **ASK)
-        assert time.monotonic() - started < 4  # five waits take more than ten seconds
+        assert time.monotonic() - started < 9  # five waits take more than ten seconds
         assert session.calls == 1
 
 

@@ -343,7 +343,7 @@ asyncio.run(default_sandbox(Isolation({sandbox.isolation.value!r})).run(command)
 
 async def test_a_run_ends_at_its_limits(sandbox, work):
     async def ending(source, **limits):
-        result = await python(sandbox, work, source, limits=Limits(**{"wall_seconds": 10, **limits}))
+        result = await python(sandbox, work, source, limits=Limits(**{"wall_seconds": 40, **limits}))
         return result.ending, result
 
     how, result = await ending("while True: pass", wall_seconds=0.6)
@@ -353,7 +353,7 @@ async def test_a_run_ends_at_its_limits(sandbox, work):
         "import signal, time\nsignal.signal(15, signal.SIG_IGN)\ntime.sleep(99)", wall_seconds=0.4
     )
     assert how is Ending.TIMED_OUT
-    assert result.wall_seconds < 4
+    assert result.wall_seconds < 30
     how, result = await ending("while True: pass", cpu_seconds=1)
     assert (how, result.status) == (Ending.SIGNALLED, signal.SIGKILL)
     how, result = await ending("import sys\nwhile True: sys.stderr.write('y' * 4096)", output_bytes=10_000)
