@@ -14,7 +14,7 @@ demo: $(VENV)/.local
 	$(BIN)/python examples/tour.py --home $(DEMO_HOME)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

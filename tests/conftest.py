@@ -1,4 +1,4 @@
-"""What holds for all tests: two run side by side on two cores, where threads of OpenBLAS only spin for one another."""
+"""What holds for all tests: three run side by side on two cores, where threads of OpenBLAS only spin for one another."""
 
 import os
 import sys
@@ -18,19 +18,33 @@ sys.dont_write_bytecode = False
 LONG = (
     "test_kill",
     "test_campaign_gate",
-    "test_training_backend",
     "test_evals_judge",
-    "test_halts",
     "test_warm",
-    "test_zoo_cheats",
+    "test_kernels_forgery",
+    "test_halts",
     "test_kernels_verifier",
-    "test_evals_trimul",
+    "test_kernels_grade",
+    "test_budget_campaign",
+    "test_cli_signals",
+    "test_training_supervised",
+    "test_kernels_problems",
+    "test_kernels_loaders",
+    "test_session_postgres",
+    "test_training_backend",
+    "test_training_kill",
     "test_report",
+    "test_cli_kernel",
+    "test_training_backends",
     "test_telemetry_campaign",
-    "test_session",
+    "test_parity",
     "test_escapes",
+    "test_budget_leases",
+    "test_bad_input",
+    "test_zoo_honest",
+    "test_zoo_cheats",
+    "test_kernels_interpreter",
 )
-"""Files that take longest, longest first: whoever begins one of them last would keep the other core waiting."""
+"""Files that take longest, longest first: whoever begins one of them last would keep the other cores waiting."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
