@@ -1,4 +1,4 @@
-"""What holds for all tests: three run side by side on two cores, where threads of OpenBLAS only spin for one another."""
+"""What holds for all tests: three run side by side on two cores, where OpenBLAS's threads only spin for one another."""
 
 import os
 import sys
