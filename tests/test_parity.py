@@ -11,10 +11,12 @@ from pawl.safety import default_sandbox
 from pawl.serving.adapters import AdapterPublisher
 from pawl.serving.parity import Compared, check_parity, difference, server_scores
 from pawl.serving.policy import Endpoint
+from pawl.training.score import score
 
 from .model_fixtures import save_tiny_model, smollm2, tiny_home, tiny_model_dir, tiny_server
+from .training_fixtures import make_job, make_run, torch_settings
 
-__all__ = ["smollm2", "tiny_home", "tiny_model_dir", "tiny_server"]
+__all__ = ["smollm2", "tiny_home", "tiny_model_dir", "tiny_server", "torch_settings"]
 
 ENDPOINT = Endpoint(base_url="http://127.0.0.1:1/v1", base_model="base")
 
@@ -41,6 +43,16 @@ async def test_a_server_of_the_same_weights_is_trusted_and_asked_once(
     assert await publisher.published() == []  # what it was tried with is gone
 
 
+@pytest.mark.usefixtures("torch_settings")
+async def test_scores_of_other_weights_are_not_the_servers(tiny_server: Endpoint, smollm2, tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "other", smollm2.path, spread=0.3)
+    ours = score(make_run(tmp_path, make_job(tmp_path / "other"), []))
+    theirs = await server_scores(tiny_server, tiny_server.base_model, ours.tokens)
+    with pytest.raises(ConfigurationError, match=r"disagree about the base model.*PAWL_MODEL_DIR"):
+        check_parity(tiny_server, Compared.BASE, ours.base, theirs)
+
+
+@pytest.mark.slow  # the scores above are the trainer's, too, but for its process
 async def test_a_server_of_other_weights_is_refused(tiny_server: Endpoint, smollm2, tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "other", smollm2.path, spread=0.3)
     with pytest.raises(ConfigurationError, match=r"disagree about the base model.*PAWL_MODEL_DIR"):
