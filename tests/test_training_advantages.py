@@ -21,7 +21,7 @@ from pawl.training import (
     Overlong,
     Reinforce,
     Scale,
-    advantages,
+    advantages_of,
     entropic,
     group_relative,
 )
@@ -147,7 +147,7 @@ def test_a_lone_outlier_is_clipped() -> None:
 @pytest.mark.parametrize("objective", list(Objective))
 def test_rewards_that_are_not_finite_are_refused(bad: float, objective: Objective) -> None:
     with pytest.raises(ConfigurationError, match="expected finite numbers"):
-        advantages({"g": [0.0, 1.0, bad, 2.0]}, objective)
+        advantages_of({"g": [0.0, 1.0, bad, 2.0]}, objective)
 
 
 UNGROUPED = (
@@ -295,13 +295,13 @@ def test_the_guards_hold_where_the_published_estimator_goes_wrong(
 
 def test_one_function_serves_every_objective_that_needs_rewards_alone() -> None:
     rewards = {"a": [0.0, 1.0, 2.0, 5.0], "b": [1.0, 1.0, 1.0, 4.0]}
-    assert advantages(rewards, Objective.ENTROPIC) == {name: entropic(each) for name, each in rewards.items()}
+    assert advantages_of(rewards, Objective.ENTROPIC) == {name: entropic(each) for name, each in rewards.items()}
     both = reinforce([*rewards["a"], *rewards["b"]])
-    assert advantages(rewards, Reinforce()) == {"a": both[:4], "b": both[4:]}
-    assert advantages(rewards, PRESETS["rloo"])["a"] == pytest.approx(leave_one_out(rewards["a"]))
+    assert advantages_of(rewards, Reinforce()) == {"a": both[:4], "b": both[4:]}
+    assert advantages_of(rewards, PRESETS["rloo"])["a"] == pytest.approx(leave_one_out(rewards["a"]))
     for objective in (PPO(), BestOfN()):
         with pytest.raises(ConfigurationError, match="no advantages of rewards alone"):
-            advantages(rewards, objective)
+            advantages_of(rewards, objective)
 
 
 def test_the_presets_are_the_methods_that_they_are_named_for() -> None:

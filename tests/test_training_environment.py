@@ -15,9 +15,9 @@ from pawl.training.grpo import played, train
 from pawl.training.supervised.train import train as clone
 
 from .model_fixtures import save_tiny_model, smollm2, tiny_model_dir
-from .training_fixtures import adapter_bytes, make_datum, make_job, make_run, torch_settings
+from .training_fixtures import adapter_bytes, make_datum, make_job, make_run, torch_settings, trainee_dir
 
-__all__ = ["smollm2", "tiny_model_dir", "torch_settings"]
+__all__ = ["smollm2", "tiny_model_dir", "torch_settings", "trainee_dir"]
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
 CODE = '''
@@ -170,7 +170,7 @@ def test_every_row_is_played_before_one_is_played_again(tiny_model_dir: Path, co
     assert all(sorted(words[start : start + 2]) == ["friend", "sesame"] for start in range(0, 10, 2))
 
 
-def test_what_trl_cannot_do_is_refused(tiny_model_dir: Path, code: Path, tmp_path: Path) -> None:
+def test_what_trl_cannot_do_is_refused(tiny_model_dir: Path, trainee_dir: Path, code: Path, tmp_path: Path) -> None:
     constant = {"kind": "group_relative", "loss": {"aggregation": "constant", "constant_length": 99}}
     for name, changes, words in (
         ("ppo", {"objective": Objective.PPO}, "objective ppo"),
@@ -181,6 +181,7 @@ def test_what_trl_cannot_do_is_refused(tiny_model_dir: Path, code: Path, tmp_pat
         ("nowhere", {"code": tmp_path / "not-there"}, "expected a folder"),
         ("plain", {"chat_template": ""}, "chat template does not support tool calling"),
         ("untold", {"chat_template": "none.jinja"}, "No chat template"),
+        ("wordless", {"base_model_dir": trainee_dir}, "No tokenizer"),
     ):
         with pytest.raises(ConfigurationError, match=words):
             train(make_run(tmp_path, job_of(tiny_model_dir, code, name, **changes), []))

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from pawl.training import Baseline, BestOfN, Entropic, GroupRelative, Objective, Preference, Reinforce, Scale
-from pawl.training.advantages import advantages
+from pawl.training.advantages import advantages_of
 from pawl.training.objectives import PPO, LossSettings, loss_of
 from pawl.training.selector import Attempt, Selection, Thresholds, observe, options, select, settings, unfed
 from pawl.training.supervised.select import best, ranked_pairs
@@ -300,9 +300,9 @@ def feeds(objective: Any, made: list[Attempt]) -> bool:
             )
         case Entropic():
             deep = {key: rewards for key, rewards in by_group.items() if len(rewards) >= 4}
-            return any(any(found) for found in advantages(deep, objective).values())
+            return any(any(found) for found in advantages_of(deep, objective).values())
         case _:
-            return any(any(found) for found in advantages(by_group, objective).values())
+            return any(any(found) for found in advantages_of(by_group, objective).values())
 
 
 @given(rollouts(), known)

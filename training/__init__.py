@@ -1,11 +1,11 @@
 """Training: datums, advantages, the loop, and backends that run it.
 
-    from pawl.training import LocalBackend, Objective, TrainJob, advantages, to_datums
+    from pawl.training import LocalBackend, Objective, TrainJob, advantages_of, to_datums
 
 Only light names are here; `pawl.training.loop` and `pawl.training.learner` import torch.
 """
 
-from .advantages import advantages, entropic, group_relative
+from .advantages import advantages_of, entropic, group_relative
 from .backend import JobHandle, TrainerBackend, adapter_files
 from .backends import LocalBackend, RayBackend
 from .dataset import Dataset, Drop, make_dataset
@@ -62,7 +62,7 @@ __all__ = [
     "TrainJob",
     "TrainerBackend",
     "adapter_files",
-    "advantages",
+    "advantages_of",
     "entropic",
     "group_relative",
     "make_dataset",

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pydantic import JsonValue
 
 from ..core import ModelCall, Trajectory
-from .advantages import advantages, overlong_penalty
+from .advantages import advantages_of, overlong_penalty
 from .advantages.checks import is_usable
 from .datums import Datum, Refusal, to_datums
 from .objectives import PPO, BestOfN, Entropic, GroupRelative, PolicyGradient, Preference, Reinforce, Supervised
@@ -206,7 +206,7 @@ def _advantaged(
     if not together:
         dropped[Drop.LONE] += sum(len(group) == 1 for group in groups)
         groups = [group for group in groups if len(group) > 1]
-    values = advantages({place: [each.reward for each in group] for place, group in enumerate(groups)}, objective)
+    values = advantages_of({place: [each.reward for each in group] for place, group in enumerate(groups)}, objective)
     silent = not any(any(group) for group in values.values())
     datums: list[Datum] = []
     for place, group in enumerate(groups):

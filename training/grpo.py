@@ -172,7 +172,13 @@ def _arguments(job: TrainJob, spec: EnvironmentSpec, objective: GroupRelative) -
 
 
 def _tokenizer(job: TrainJob, spec: EnvironmentSpec) -> Any:
-    tokenizer: Any = AutoTokenizer.from_pretrained(job.base_model_dir, local_files_only=True, padding_side="left")
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(job.base_model_dir, local_files_only=True, padding_side="left")
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"No tokenizer in {job.base_model_dir}: {str(error).splitlines()[0]} To play an environment its words must "
+            "be read: expected the base model's folder with its tokenizer's files."
+        ) from error
     if spec.chat_template:
         try:
             tokenizer.chat_template = (spec.code / spec.chat_template).read_text()

@@ -16,7 +16,7 @@ Key = TypeVar("Key")
 _SETTINGS: TypeAdapter[PolicyGradient | Supervised] = TypeAdapter(ObjectiveSettings)
 
 
-def advantages(
+def advantages_of(
     groups: Mapping[Key, Sequence[float]], objective: Objective | PolicyGradient | Supervised
 ) -> dict[Key, list[float]]:
     """One advantage a reward, group by group.

@@ -9,7 +9,7 @@ The members of this family differ in what is taken away, in what it is divided b
 | DAPO     | mean           | std   | token    | higher above |
 | RLOO     | mean of others | none  | constant | none         |
 
-`presets` has them as settings.
+`presets` has them as settings; RLOO's keeps a clip, since a job takes several steps on the same rollouts.
 """
 
 from collections.abc import Sequence
