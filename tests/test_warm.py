@@ -645,7 +645,8 @@ def twice(x_ptr, N: tl.constexpr):
 
 async def test_a_compilation_reads_no_cache_that_another_request_wrote():
     job = {
-        "kernel": "twice", "signature": {"x_ptr": "*fp32"}, "constexprs": {"N": 64}, "divisible": ["x_ptr"],
+        "module": 0, "kernel": "twice", "signature": {"x_ptr": "*fp32"}, "constexprs": {"N": 64},
+        "divisible": ["x_ptr"],
         "options": {"num_warps": 1},
     }  # fmt: skip
     spoil = (
@@ -663,9 +664,9 @@ raise SystemExit(str(knobs.cache.dir) + " " + str(len(list(Path(knobs.cache.dir)
     )
     process = KernelProcess(default_sandbox(), Mode.COMPILE, ChildLimits(), 2)
     try:
-        first = await process.ask({"kind": "compile", "source": CACHED, "jobs": [job]})
-        spoilt = await process.ask({"kind": "compile", "source": spoil, "jobs": [job]})
-        again = await process.ask({"kind": "compile", "source": CACHED, "jobs": [job]})
+        first = await process.ask({"kind": "compile", "modules": [CACHED], "jobs": [job]})
+        spoilt = await process.ask({"kind": "compile", "modules": [spoil], "jobs": [job]})
+        again = await process.ask({"kind": "compile", "modules": [CACHED], "jobs": [job]})
     finally:
         await process.close()
     assert first[0]["answers"][0]["registers"] > 0
