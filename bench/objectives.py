@@ -1,10 +1,10 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 """What each objective learns: SmolLM2-135M chooses one of eight labels, under three kinds of reward.
 
-    python -P bench/objectives.py [--iterations 6] [--seeds 3]
+    python -P bench/objectives.py [--iterations 8] [--seeds 3]
 
-A bandit with four contexts. A label is three choices between two words each; every context has one that is right. In an
-iteration the policy draws eight labels a context, one job trains on those 32 rollouts, and the next begins from its
+A bandit. A label is three choices between two words each, one label is right, and it is asked for in four contexts. In
+an iteration the policy draws eight labels a context, one job trains on those 32 rollouts, and the next begins from its
 adapter. Nothing but the objective differs between runs; what a policy is worth is computed exactly from its
 probabilities.
 
@@ -48,6 +48,7 @@ GOALS = {"least_share_of_best": 0.9, "least_selector_share": 0.9, "minutes": 30.
 CONTEXTS = ("north", "east", "south", "west")
 WORDS = ((" red", " blue"), (" cat", " dog"), (" up", " down"))
 ATTEMPTS = 8
+RATE = 5e-4
 LABELS = tuple(product((0, 1), repeat=len(WORDS)))
 
 
@@ -69,10 +70,9 @@ MEANT_FOR = {
 }
 
 
-def right_labels(seed: int) -> list[tuple[int, ...]]:
-    """The right label of each context."""
-    draw = Random(derive_seed(seed, "right"))
-    return [draw.choice(LABELS) for _ in CONTEXTS]
+def right_label(seed: int) -> tuple[int, ...]:
+    """The label that is right, in every context."""
+    return Random(derive_seed(seed, "right")).choice(LABELS)
 
 
 def worth(setting: Setting, label: tuple[int, ...], right: tuple[int, ...]) -> float:
@@ -90,7 +90,7 @@ class Bandit:
 
     def __init__(self, engine: "Engine", setting: Setting, seed: int) -> None:
         self.engine, self.setting, self.seed = engine, setting, seed
-        self.right = right_labels(seed)
+        self.right = right_label(seed)
         self.prompts = [engine.encode(f"The gate in the {name} opens for the sign:") for name in CONTEXTS]
         self.words = [tuple(engine.encode(word) for word in pair) for pair in WORDS]
         assert all(len(word) == 1 for pair in self.words for word in pair)
@@ -113,13 +113,13 @@ class Bandit:
         ]
         answers = iter(self.engine.run(asked))
         total = 0.0
-        for right in self.right:
+        for _ in self.prompts:
             chance = {(): 1.0}
             for way in ways:
                 told = dict(next(answers).alternatives[0])
                 for word, (token,) in enumerate(self.words[len(way)]):
                     chance[(*way, word)] = chance[way] * 2.718281828459045 ** told[token]
-            total += sum(chance[label] * worth(self.setting, label, right) for label in LABELS)
+            total += sum(chance[label] * worth(self.setting, label, self.right) for label in LABELS)
         return total / len(CONTEXTS)
 
     def rollouts(self, adapter: str | None, iteration: int) -> list[Trajectory]:
@@ -165,7 +165,7 @@ class Bandit:
         return found
 
     def _grade(self, label: tuple[int, ...], context: int, iteration: int) -> Grade:
-        value, right = worth(self.setting, label, self.right[context]), self.right[context]
+        value, right = worth(self.setting, label, self.right), self.right
         if self.setting is Setting.DENSE:
             hits = [float(a == b) / len(right) for a, b in zip(label, right, strict=True)]
             return Grade(value=sum(hits), valid=True, details={"step_rewards": list(hits)})
@@ -175,9 +175,11 @@ class Bandit:
         return Grade(value=value, valid=True)
 
 
-def play(engine: "Engine", base: Any, objective: Objective, bandit: Bandit, iterations: int, folder: Path) -> Any:
+def play(
+    engine: "Engine", base: Any, objective: Objective, bandit: Bandit, iterations: int, rate: float, folder: Path
+) -> Any:
     """One run: the curve of worth, and what it took."""
-    from pawl.training import RunDir, adapter_files, write_datums
+    from pawl.training import Preference, RunDir, adapter_files, write_datums
     from pawl.training.dataset import make_dataset
     from pawl.training.job import TrainJob
     from pawl.training.selector import observe, select, settings
@@ -209,6 +211,8 @@ def play(engine: "Engine", base: Any, objective: Objective, bandit: Bandit, iter
             picked = select(signals).objective
             chosen = "" if picked is None else picked.kind.value
         parameters = settings(objective, signals)
+        if isinstance(parameters, Preference):
+            parameters = parameters.model_copy(update={"pairs": 4})
         dataset = make_dataset(trajectories, parameters, float)
         left.update({rule.value: count for rule, count in dataset.dropped.items()})
         if dataset.datums:
@@ -220,6 +224,7 @@ def play(engine: "Engine", base: Any, objective: Objective, bandit: Bandit, iter
                     "base_model_name": base["name"],
                     "init_adapter": previous.adapter if previous else None,
                     "init_critic": previous.critic if previous and objective is Objective.PPO else None,
+                    "learning_rate": rate,
                     "threads": 1,
                     "checkpoint_every": 1000,
                     "seed": derive_seed(bandit.seed, "job", iteration),
@@ -261,7 +266,7 @@ def trained(run: "RunDir", job: "TrainJob") -> Any:
     return train(run)
 
 
-def child(objective: Objective, setting: Setting, seeds: int, iterations: int) -> None:
+def child(objective: Objective, setting: Setting, seeds: int, iterations: int, rate: float) -> None:
     """Play one objective in one setting, every seed; a JSON line a run."""
     import torch
 
@@ -276,10 +281,10 @@ def child(objective: Objective, setting: Setting, seeds: int, iterations: int) -
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as scratch:
             bandit = Bandit(engine, setting, seed)
-            print(json.dumps(play(engine, base, objective, bandit, iterations, Path(scratch))), flush=True)
+            print(json.dumps(play(engine, base, objective, bandit, iterations, rate, Path(scratch))), flush=True)
 
 
-def measure(seeds: int, iterations: int, only: list[str]) -> list[dict[str, Any]]:
+def measure(seeds: int, iterations: int, rate: float, only: list[str]) -> list[dict[str, Any]]:
     """All runs, two processes at a time, the slowest objectives first."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     order = sorted(product(Objective, Setting), key=lambda pair: (not pair[0].supervised, *pair))
@@ -290,7 +295,7 @@ def measure(seeds: int, iterations: int, only: list[str]) -> list[dict[str, Any]
 
         def one(pair: tuple[Objective, Setting]) -> None:
             command = [sys.executable, "-P", __file__, "--child", *pair]
-            command += ["--seeds", str(seeds), "--iterations", str(iterations)]
+            command += ["--seeds", str(seeds), "--iterations", str(iterations), "--rate", str(rate)]
             with tempfile.TemporaryFile("w+") as errors:
                 process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment)
                 assert process.stdout is not None
@@ -315,16 +320,17 @@ def area(run: dict[str, Any]) -> float:
 def main() -> None:
     """Measure, print the table, then one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=6)
+    parser.add_argument("--iterations", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=RATE, help="learning rate of every job")
     parser.add_argument("--only", nargs="*", default=[], help="objectives to run; the goals then don't hold")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
-        child(Objective(given.child[0]), Setting(given.child[1]), given.seeds, given.iterations)
+        child(Objective(given.child[0]), Setting(given.child[1]), given.seeds, given.iterations, given.rate)
         return
     start = time.perf_counter()
-    runs = measure(given.seeds, given.iterations, given.only)
+    runs = measure(given.seeds, given.iterations, given.rate, given.only)
     minutes = (time.perf_counter() - start) / 60
     table = Table(
         "setting", "objective", "worth before", "after", "area", "steps", "tokens", "s a run",

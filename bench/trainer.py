@@ -32,6 +32,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+Moment = tuple[float, float]
+"""Wall clock and CPU time of the process, in seconds."""
 GROUPS, ATTEMPTS, RANK, MICRO = 4, 8, 32, 8
 GOALS = {"speed_up": 2.0, "memory_ratio": 1.0, "peak_gb": 3.0}
 HEAD = "Choose the schedule of a Triton kernel for the outgoing triangle update, field by field. " * 8
@@ -110,8 +112,8 @@ def sample(folder: Path, threads: int) -> None:
     (folder / "base.json").write_text(json.dumps({"path": str(files.path), "name": files.name}))
 
 
-def own(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: int) -> list[float]:
-    """Seconds of each step of Pawl's loop."""
+def own(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: int) -> list[Moment]:
+    """Moments after each step of Pawl's loop."""
     from pawl.training import Modules, Objective, RunDir, TrainJob
     from pawl.training.loop import train
     from pawl.training.rundir import RunDir as Run
@@ -133,12 +135,12 @@ def own(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
             "checkpoint_every": 1000,
         }
     )
-    moments: list[float] = []
+    moments: list[Moment] = []
     written = Run.append_metrics
 
     def note(self: RunDir, step: int, metrics: dict[str, float]) -> None:
         written(self, step, metrics)
-        moments.append(time.perf_counter())
+        moments.append((time.perf_counter(), time.process_time()))
 
     Run.append_metrics = note  # pyright: ignore[reportAttributeAccessIssue]
     with tempfile.TemporaryDirectory() as scratch:
@@ -147,11 +149,11 @@ def own(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
         (run.rollouts / "datums.jsonl").write_bytes((folder / f"{data}.jsonl").read_bytes())
         (run.path / "job.json").write_text(job.model_dump_json())
         train(run)
-    return [after - before for before, after in itertools.pairwise(moments)]
+    return moments
 
 
-def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: int) -> list[float]:
-    """Seconds of each step of `GRPOTrainer` that is given the rollouts."""
+def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: int) -> list[Moment]:
+    """Moments after each step of `GRPOTrainer` that is given the rollouts."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
@@ -168,7 +170,7 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
     half = dtype == "bfloat16"
     model: Any = AutoModelForCausalLM.from_pretrained(base["path"], dtype=torch.bfloat16 if half else torch.float32)
     count = model.config.num_hidden_layers
-    moments: list[float] = []
+    moments: list[Moment] = []
 
     class Given(GRPOTrainer):
         """Takes the rollouts as they are; nothing is generated."""
@@ -203,7 +205,7 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            moments.append(time.perf_counter())
+            moments.append((time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as scratch:
         settings = GRPOConfig(
@@ -243,7 +245,7 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
             callbacks=[Clock()],
         )
         trainer.train()
-    return [after - before for before, after in itertools.pairwise(moments)]
+    return moments
 
 
 def child(command: list[str], threads: int) -> dict[str, Any]:
@@ -276,7 +278,17 @@ def measure(folder: Path, threads: int, steps: int) -> tuple[dict[str, float], T
     counts = {
         data: sum(len(row.tokens) for row in read_datums(folder / f"{data}.jsonl")) for data in ("choices", "free")
     }
-    table = Table("rollouts", "layers", "arithmetic", "tokens/s", "TRL tokens/s", "faster by", "peak GB", "TRL peak GB")
+    table = Table(
+        "rollouts",
+        "layers",
+        "arithmetic",
+        "tokens/s",
+        "TRL tokens/s",
+        "faster by",
+        "by CPU time",
+        "peak GB",
+        "TRL peak GB",
+    )
     figures: dict[str, float] = {}
     for data in ("choices", "free"):
         for layers, name in ((1000, "all"), (10, "last10")):
@@ -294,10 +306,16 @@ def measure(folder: Path, threads: int, steps: int) -> tuple[dict[str, float], T
                     f"{key}_tokens_per_s": speed["own"],
                     f"{key}_trl_tokens_per_s": speed["trl"],
                     f"{key}_speed_up": speed["own"] / speed["trl"],
+                    f"{key}_cpu_ratio": statistics.median(found["trl"]["cpu"]) / statistics.median(found["own"]["cpu"]),
                     f"{key}_memory_ratio": found["own"]["peak_gb"] / found["trl"]["peak_gb"],
                     f"{key}_peak_gb": found["own"]["peak_gb"],
                 }
-                cells = (f"{speed['own']:.0f}", f"{speed['trl']:.0f}", f"{speed['own'] / speed['trl']:.1f}")
+                cells = (
+                    f"{speed['own']:.0f}",
+                    f"{speed['trl']:.0f}",
+                    f"{speed['own'] / speed['trl']:.1f}",
+                    f"{figures[f'{key}_cpu_ratio']:.1f}",
+                )
                 peaks = (f"{found[who]['peak_gb']:.2f}" for who in ("own", "trl"))
                 table.add_row(data, name, short, *cells, *peaks)
     for data in counts:
@@ -324,9 +342,11 @@ def main() -> None:
         return
     if given.child:
         run = own if given.child == "own" else trl
-        seconds = run(given.folder, given.data, given.layers, given.dtype, given.threads, given.steps)
+        moments = run(given.folder, given.data, given.layers, given.dtype, given.threads, given.steps)
+        pairs = list(itertools.pairwise(moments))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-        print(json.dumps({"seconds": seconds, "peak_gb": peak}))
+        took = {"seconds": [b[0] - a[0] for a, b in pairs], "cpu": [b[1] - a[1] for a, b in pairs]}
+        print(json.dumps({**took, "peak_gb": peak}))
         return
     with tempfile.TemporaryDirectory() as scratch:
         figures, table = measure(Path(scratch), given.threads, given.steps)
