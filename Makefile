@@ -32,6 +32,8 @@ check: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python bench/loop.py
 	$(BIN)/python bench/policy.py
+	$(BIN)/python -P bench/trainer.py
+	$(BIN)/python -P bench/objectives.py
 	$(BIN)/python -P bench/escapes.py
 	$(BIN)/python -P bench/sandbox.py
 	$(BIN)/python -P bench/telemetry.py
