@@ -3,7 +3,7 @@
 # pyright: reportIncompatibleMethodOverride=false
 """The trainer against TRL's `GRPOTrainer`, on the same rollouts, made before: tokens a second, and peak memory.
 
-    python -P bench/trainer.py [--threads 2] [--steps 4]
+    python -P bench/trainer.py [--threads 2] [--steps 2]
 
 Both train the same new adapter (rank 32, every linear map) of SmolLM2-135M on the same 32 rollouts, four groups of
 eight, 32 a step, each in a process of its own. *choices*: a prompt and ten decisions among four labels with given text
@@ -171,6 +171,7 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
     model: Any = AutoModelForCausalLM.from_pretrained(base["path"], dtype=torch.bfloat16 if half else torch.float32)
     count = model.config.num_hidden_layers
     moments: list[Moment] = []
+    seen: list[int] = []
 
     class Given(GRPOTrainer):
         """Takes the rollouts as they are; nothing is generated."""
@@ -200,8 +201,12 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
             return out
 
         def _get_train_sampler(self, dataset: Any = None) -> Any:
-            """Every rollout once a step, in order, where TRL would repeat a prompt for the group that it generates."""
-            return torch.utils.data.SequentialSampler(range(len(rows)))
+            """In order: TRL reads a step's rows anew for each micro-batch, and takes its slice of them."""
+            return torch.utils.data.SequentialSampler(range(len(rows) * (len(rows) // MICRO)))
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Any:
+            seen.append(len(inputs["advantages"]))
+            return super()._compute_loss(model, inputs)
 
     class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
@@ -231,7 +236,9 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
             model=model,
             args=settings,
             reward_funcs=lambda completions, **_: [0.0] * len(completions),
-            train_dataset=Dataset.from_list([{"prompt": "", "row": n} for n in range(len(rows))]),
+            train_dataset=Dataset.from_list(
+                [{"prompt": "", "row": n} for n in range(len(rows))] * (len(rows) // MICRO)
+            ),
             processing_class=AutoTokenizer.from_pretrained(base["path"]),
             peft_config=LoraConfig(
                 task_type="CAUSAL_LM",
@@ -245,6 +252,7 @@ def trl(folder: Path, data: str, layers: int, dtype: str, threads: int, steps: i
             callbacks=[Clock()],
         )
         trainer.train()
+    assert sum(seen) == len(rows) * (steps + 1), f"{sum(seen)} rollouts in {steps + 1} steps of {len(rows)}"
     return moments
 
 
@@ -329,7 +337,7 @@ def main() -> None:
     """Measure, print the table, then one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--sample", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--child", choices=("own", "trl"), help=argparse.SUPPRESS)
